@@ -1,0 +1,91 @@
+"""The ``cvae`` command. Nothing here imports torch before a command needs it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from cvae_cli import __version__
+from cvae_cli.errors import CvaeError, UserError
+from cvae_cli.outcomes import Exit
+
+_COMMANDS = {
+    "relabel": "Draw every image of folders under every other label.",
+    "grid": "Make one contact sheet: a row an image, a column a class.",
+    "train": "Train a model.",
+    "models": "List the models that come with cvae, or show one.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when the command is run, or its own help asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"cvae_cli.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; the only place where errors become messages and exit codes."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _say_error(str(error))
+            ctx.exit(Exit.USER_ERROR)
+        except BrokenPipeError:
+            # The reader of stdout has gone: | head. Python would complain at exit otherwise.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(Exit.OK)
+        except KeyboardInterrupt:
+            _say_error("interrupted; everything that was finished is kept.")
+            ctx.exit(Exit.INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()
+            kind = "" if isinstance(error, CvaeError) else "this is a bug in cvae; "
+            _say_error(f"{kind}please report it, with the lines above and the command that led to it.")
+            ctx.exit(Exit.BUG)
+
+
+def _say_error(message: str) -> None:
+    from cvae_cli.cli.console import print_error
+
+    print_error(message)
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={
+        "auto_envvar_prefix": "CVAE",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, "-V", "--version", prog_name="cvae")
+@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+@click.option("-v", "--verbose", count=True, help="More detail.")
+@click.pass_context
+def main(ctx: click.Context, quiet: bool, verbose: int) -> None:
+    """Redraw every image of a folder under every other label.
+
+    Messages and progress go to stderr, results for scripts to stdout. Exit codes: 0 done,
+    1 a bug, 2 a mistake in the command, 3 some images failed, 130/143 interrupted.
+    Every option can also be set in the environment, as CVAE_COMMAND_OPTION.
+    """
+    ctx.obj = -1 if quiet else verbose

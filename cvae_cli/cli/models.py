@@ -1,0 +1,77 @@
+"""``cvae models``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from cvae_cli.cli.console import print_warning
+
+
+@click.command("models", short_help="List the models that come with cvae, or show one.")
+@click.argument("name", required=False, metavar="[NAME|FILE]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(name: str | None, as_json: bool) -> None:
+    """List the models that come with cvae; with a name, show all that is known of it.
+
+    The list, and what is shown, go to stdout.
+    """
+    from cvae_cli.model import weights
+
+    if name is None:
+        cards = [weights.read_card(file) for file in weights.shipped().values()]
+        if as_json:
+            click.echo(json.dumps([_line(card) for card in cards], indent=2))
+        else:
+            _print_table([_line(card) for card in cards])
+        return
+    card = weights.read_card(weights.resolve(name))
+    if as_json:
+        click.echo(json.dumps(card.raw, indent=2))
+    else:
+        _print_card(card.raw)
+    if card.ignores_label:
+        from cvae_cli.cli.console import make_console
+
+        print_warning(make_console(), "this model ignores its label: relabelled images will hardly differ.")
+
+
+def _line(card: Any) -> dict[str, Any]:
+    spec, raw = card.spec, card.raw
+    return {
+        "name": card.name,
+        "classes": spec.num_classes,
+        "size": f"{spec.image_size}x{spec.image_size} {'grey' if spec.channels == 1 else 'RGB'}",
+        "arch": spec.arch,
+        "parameters": raw["parameters"],
+        "MB": round(raw["bytes"] / 1e6, 1),
+        "data_set": raw["data_set"],
+        "licence": raw["licence"],
+    }
+
+
+def _print_table(lines: list[dict[str, Any]]) -> None:
+    # Plain columns: the table goes to stdout, for people and for cut and awk alike.
+    if not lines:
+        return
+    heads = list(lines[0])
+    cells = [heads, *([str(line[head]) for head in heads] for line in lines)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    for row in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _print_card(raw: dict[str, Any], indent: str = "") -> None:
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            click.echo(f"{indent}{key}:")
+            _print_card(value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            click.echo(f"{indent}{key}:")
+            for item in value:
+                click.echo(f"{indent}  - " + ", ".join(f"{name} {number}" for name, number in item.items()))
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            click.echo(f"{indent}{key}: {shown}")

@@ -1,0 +1,103 @@
+"""Options that several commands share, as decorators."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DASH = Path("-")
+
+
+class Shard(click.ParamType):
+    """``I/N``: the I-th of N parts."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read ``I/N``, 1 <= I <= N."""
+        if isinstance(value, tuple):
+            return value
+        index, slash, count = str(value).partition("/")
+        if slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count):
+            return int(index), int(count)
+        return self.fail(f"{value!r} is not of the form I/N with 1 <= I <= N, such as 1/4.", param, ctx)
+
+
+class Names(click.ParamType):
+    """Names with commas between them."""
+
+    name = "CLASS,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Split at the commas; ``all`` is none."""
+        if isinstance(value, tuple):
+            return value
+        if str(value).casefold() == "all":
+            return ()
+        names = tuple(name.strip() for name in str(value).split(",") if name.strip())
+        return names or self.fail("name at least one class.", param, ctx)
+
+
+def sources(*, required: bool) -> Callable[[Command], Command]:
+    """``SOURCE...``: files, folders, or ``-``."""
+    return click.argument(
+        "source", nargs=-1, required=required, type=click.Path(path_type=Path, allow_dash=True)
+    )
+
+
+model = click.option(
+    "--model",
+    default="mnist",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="A shipped model (see cvae models), or the .safetensors file or run folder of your own.",
+)
+labels = click.option(
+    "--labels",
+    default="auto",
+    show_default=True,
+    metavar="auto|folder|predict|CLASS|FILE.csv",
+    help="Where an image's own label comes from: its folder's name where that names a class, else the "
+    "model's classifier (auto); only one of these; one class for all; or a CSV of path,label.",
+)
+invert = click.option(
+    "--invert",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="For models of light strokes on dark: exchange light and dark of the input.",
+)
+device = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda[:N]|mps",
+    help="Where the network runs.",
+)
+precision = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="auto is bf16 where the hardware has it, else fp32.",
+)
+
+
+def listing(source: tuple[Path, ...]) -> Iterator[str] | None:
+    """``None``, or the lines of stdin, as they come, where the source is ``-``.
+
+    Raises:
+        click.UsageError: ``-`` beside other sources.
+    """
+    if DASH not in source:
+        return None
+    if len(source) > 1:
+        raise click.UsageError("- (a list of paths on stdin) cannot be mixed with other sources.")
+    # Decoded as the names of files are, so that any of them survives.
+    return (os.fsdecode(line) for line in click.get_binary_stream("stdin"))

@@ -1,0 +1,1 @@
+"""The jobs of cvae: plain functions that report outcomes and never print."""

@@ -1,0 +1,103 @@
+"""Data sets for training and measuring, as uint8 tensors in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cvae_cli.errors import DataError
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with their labels.
+
+    Attributes:
+        images: (N, C, H, W) uint8, at native size.
+        labels: (N,) int64 in [0, K).
+        classes: the K class names.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """One image and its label."""
+        return self.images[index], self.labels[index]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """A batch at once; a ``DataLoader`` prefers this to one call an image."""
+        return self.images[indices], self.labels[indices]
+
+    def subset(self, indices: Tensor) -> LabelledImages:
+        """The images at the given indices."""
+        return LabelledImages(self.images[indices], self.labels[indices], self.classes)
+
+
+def load_mnist(data_dir: Path, *, train: bool) -> LabelledImages:
+    """MNIST (LeCun et al. 1998) through torchvision, downloaded where it is missing.
+
+    Raises:
+        DataError: the files are not there and cannot be downloaded, or they are damaged.
+    """
+    from torchvision.datasets import MNIST
+
+    try:
+        data = MNIST(str(data_dir), train=train, download=False)
+    except RuntimeError:
+        try:
+            data = MNIST(str(data_dir), train=train, download=True)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"MNIST is not in {data_dir / 'MNIST' / 'raw'} and could not be downloaded "
+                f"({_first_line(error)}). Name the folder that holds MNIST/raw/*-ubyte with "
+                "--data-dir, or run again where there is a network."
+            ) from error
+    except (OSError, ValueError, AssertionError) as error:
+        raise DataError(
+            f"the MNIST files in {data_dir / 'MNIST' / 'raw'} are damaged ({_first_line(error)}); "
+            "delete them to have them downloaded again."
+        ) from error
+    return LabelledImages(data.data[:, None].contiguous(), data.targets.long(), tuple("0123456789"))
+
+
+_LOADERS: dict[str, Callable[..., LabelledImages]] = {"mnist": load_mnist}
+NAMES = tuple(_LOADERS)
+
+
+def load(name: str, data_dir: Path, *, train: bool) -> LabelledImages:
+    """Load the training or the test part of a data set by its name.
+
+    Raises:
+        DataError: no such data set, or it cannot be had.
+    """
+    if name not in _LOADERS:
+        raise DataError(f"unknown data set {name!r}; there is {', '.join(NAMES)}.")
+    return _LOADERS[name](data_dir, train=train)
+
+
+def hold_out(data: LabelledImages, count: int) -> tuple[LabelledImages, LabelledImages]:
+    """Split training images into a part to train on and a part to validate on.
+
+    The split is the same for every seed, so that runs can be compared. Where the set is small
+    at most a tenth of it is held out.
+    """
+    count = min(count, len(data) // 10)
+    if count < 1:
+        raise DataError(f"{len(data)} training images are too few: at least 10 are needed.")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(20240229))
+    return data.subset(order[count:]), data.subset(order[:count])
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

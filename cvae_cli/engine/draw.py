@@ -1,0 +1,123 @@
+"""A loaded model at work: batches of one fixed shape in, labels and tiles out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cvae_cli.engine.device import bf16_is_fast, resolve_device
+from cvae_cli.errors import UserError
+from cvae_cli.model import weights
+from cvae_cli.model.canvas import from_canvas, to_canvas
+from cvae_cli.model.network import ConditionalVAE
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Drawer:
+    """A model on its device, fed with batches that are always padded to the same size.
+
+    One shape means one set of kernels: an image's tiles do not depend on its neighbours, on
+    the order, or on where a run was interrupted.
+    """
+
+    def __init__(
+        self, file: Path, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
+    ) -> None:
+        """Load a model.
+
+        Args:
+            file: the ``.safetensors`` file.
+            device: as ``--device``.
+            precision: as ``--precision``.
+            batch_size: images drawn at once; ``None`` chooses by the device.
+
+        Raises:
+            WeightsError: the file is damaged.
+            UserError: no such device, or a precision it does not have.
+        """
+        self.device = resolve_device(device)
+        if precision == "auto":
+            precision = "bf16" if bf16_is_fast(self.device) else "fp32"
+        if precision == "fp16" and self.device.type == "cpu":
+            raise UserError("--precision fp16 needs a GPU; use bf16 or fp32 on the CPU.")
+        self.precision = precision
+        self.batch_size = batch_size or (32 if self.device.type == "cpu" else 256)
+        model, self.card = weights.load(file)
+        self.spec = self.card.spec
+        self.model: ConditionalVAE = model.to(self.device, memory_format=torch.channels_last)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, dtype=PRECISIONS[self.precision], enabled=self.precision != "fp32"
+        )
+
+    def _canvas(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        missing = self.batch_size - len(images)
+        if missing:
+            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
+        return to_canvas(torch.from_numpy(images).to(self.device), self.spec.canvas_size)
+
+    def classify(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The labels that the model's classifier reads.
+
+        Args:
+            images: (N, C, H, W) uint8 at native size, N up to the batch size.
+
+        Returns:
+            (N,) int64 labels and (N,) float32 probabilities of them.
+        """
+        # In fp32 whatever the precision: it is one small network, and its verdict is printed.
+        with torch.inference_mode():
+            logits = self.model.classify(self._canvas(images))
+            confidence, labels = logits.softmax(dim=1).max(dim=1)
+        count = len(images)
+        return labels[:count].cpu().numpy(), confidence[:count].float().cpu().numpy()
+
+    def draw(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], targets: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        """Encode images once, with their own labels, and draw each under several others.
+
+        Args:
+            images: (N, C, H, W) uint8 at native size, N up to the batch size.
+            labels: (N,) int64.
+            targets: (N, T) int64.
+
+        Returns:
+            (N, T, C, H, W) uint8 at native size.
+        """
+        count = len(images)
+        y = np.zeros(self.batch_size, np.int64)
+        y[:count] = labels
+        wanted = np.zeros((self.batch_size, targets.shape[1]), np.int64)
+        wanted[:count] = targets
+        with torch.inference_mode(), self._autocast():
+            mu, _ = self.model.encode(self._canvas(images), torch.from_numpy(y).to(self.device))
+            tiles = self.model.relabel(mu, torch.from_numpy(wanted).to(self.device))
+            return from_canvas(tiles, self.spec.image_size)[:count].cpu().numpy()
+
+    def sample(self, count: int, *, seed: int) -> NDArray[np.uint8]:
+        """Draw styles from the prior under every label.
+
+        A generator for each style, on the CPU, so that style ``i`` of a seed is the same
+        whatever the device and however many are drawn.
+
+        Returns:
+            (count, K, C, H, W) uint8 at native size.
+        """
+        styles = [
+            torch.randn(self.spec.latent_dim, generator=torch.Generator().manual_seed(seed * 100_003 + i))
+            for i in range(count)
+        ]
+        every = torch.arange(self.spec.num_classes, device=self.device)
+        drawn = []
+        with torch.inference_mode(), self._autocast():
+            for start in range(0, count, self.batch_size):
+                z = torch.stack(styles[start : start + self.batch_size]).to(self.device)
+                tiles = self.model.relabel(z, every.expand(len(z), -1))
+                drawn.append(from_canvas(tiles, self.spec.image_size).cpu().numpy())
+        return np.concatenate(drawn)

@@ -1,0 +1,84 @@
+"""How each shipped data set is trained: sizes, losses and schedules, one recipe a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from cvae_cli.model.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of the terms in the training objective; the terms are in ``model/losses.py``."""
+
+    recon: float = 1.0
+    """Of the negative log-likelihood, nats per image."""
+    kl: float = 1.0
+    """Of the KL divergence, nats per image: with ``recon`` = ``kl`` = 1 their sum is -ELBO."""
+    target: float = 10.0
+    """Of the classifier's cross-entropy on images drawn with a random other label: this is
+    what makes the decoder use its label."""
+    realism: float = 0.0
+    """Of the discriminator's score of those images: strokes crisp, no ghost of the old one."""
+    cycle: float = 0.0
+    """Of the squared distance between a code and the code of its relabelled image: the drawn
+    image must carry the style it was drawn from."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a training run makes, apart from data, seed and epochs."""
+
+    spec: ModelSpec
+    batch_size: int = 128
+    """Images a step, over all processes."""
+    learning_rate: float = 1e-3
+    """Peak rate of Adam; linear warm-up, then half a cosine down to zero at the last step."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_steps: int = 200
+    ema_decay: float = 0.999
+    """Of the averaged weights, which are what is validated and exported."""
+    validation_images: int = 5000
+    """Held out of the training set, the same ones for every seed."""
+    loss: LossWeights = field(default_factory=LossWeights)
+    discriminator_width: int = 32
+    discriminator_rate: float = 1.0
+    """The discriminator's learning rate, relative to the model's."""
+    classifier_affine: tuple[float, float, float] = (15.0, 0.15, 0.15)
+    """Random rotation (degrees), change of scale and shift (share of the side) of the real
+    images that the classifier learns from, each up to the given amount either way."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists, as JSON and a checkpoint take them."""
+        raw = dataclasses.asdict(self)
+        raw["spec"] = self.spec.to_dict()
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in raw.items()}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Recipe:
+        """The inverse of :meth:`to_dict`."""
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+        values["spec"] = ModelSpec.from_dict(raw["spec"])
+        values["loss"] = LossWeights(**raw["loss"])
+        return cls(**values)
+
+
+MNIST = Recipe(
+    spec=ModelSpec(
+        classes=tuple("0123456789"),
+        image_size=28,
+        canvas_size=32,
+        channels=1,
+        latent_dim=16,
+        widths=(128, 64, 32, 16),
+        polarity="light-on-dark",
+        fit="pad",
+        margin=1 / 7,
+    ),
+    learning_rate=2e-3,
+    loss=LossWeights(target=20.0, realism=1.0, cycle=0.5),
+)
+
+RECIPES = {"mnist": MNIST}

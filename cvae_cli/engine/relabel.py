@@ -1,0 +1,488 @@
+"""Relabelling folders: every image drawn under every label that is not its own.
+
+Files and the network work at the same time. A few threads read, decode and prepare images
+ahead of the network; the calling thread feeds it batches; the same threads compose, encode and
+write the pictures behind it. A window bounds how many images are in flight, so memory does not
+grow with their number, and outcomes come in the order in which the images were found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae_cli import __version__
+from cvae_cli.engine.draw import Drawer
+from cvae_cli.engine.labels import Label, LabelRule, require_class
+from cvae_cli.errors import ImageError, UserError
+from cvae_cli.images import decode, discover, grid, prepare, save
+from cvae_cli.model import weights
+from cvae_cli.model.spec import ModelSpec
+from cvae_cli.outcomes import ImageOutcome, Status
+
+_PICTURES_VERSION = 1
+"""Raised when the same options begin to make other pictures, so that finished ones are redone."""
+
+_WINDOW_BATCHES = 4
+"""Batches of images that may be in flight."""
+
+TILES = "tiles"
+
+
+@dataclass(frozen=True)
+class RelabelOptions:
+    """What the user asked for.
+
+    Attributes:
+        sources: files and folders.
+        out: the folder to write to.
+        model: a shipped name or a file.
+        listing: paths, one an item, instead of sources: ``-``.
+        labels: ``auto``, ``folder``, ``predict``, a class, or a CSV file.
+        targets: classes to draw; empty for all. An image's own class is always left out.
+        write: ``grid``, ``tiles`` or ``both``.
+        invert: ``auto``, ``always`` or ``never``.
+        device: as ``--device``.
+        precision: as ``--precision``.
+        batch_size: images at once; ``None`` chooses.
+        workers: threads for reading and writing; ``None`` chooses.
+        overwrite: do finished images again.
+        shard: this process's part: index from 1, and the number of parts.
+        dry_run: only say what would be written.
+    """
+
+    sources: tuple[Path, ...]
+    out: Path
+    model: str = "mnist"
+    listing: Iterable[str] | None = None
+    labels: str = "auto"
+    targets: tuple[str, ...] = ()
+    write: str = "grid"
+    invert: prepare.Invert = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    overwrite: bool = False
+    shard: tuple[int, int] | None = None
+    dry_run: bool = False
+
+
+def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
+    """Relabel every image of the sources and write the pictures and the manifest.
+
+    Everything that can be wrong with the options is found before the first image is read.
+
+    Yields:
+        An outcome for each image, in the order in which they were found.
+
+    Raises:
+        UserError: options that cannot be used, or no image at all.
+        OutputError: the output folder cannot be written, now or later.
+    """
+    if options.listing is None:
+        discover.check_sources(options.sources)
+    card = weights.read_card(weights.resolve(options.model))
+    rule = LabelRule(options.labels, card.spec.classes)
+    targets = _target_indices(options.targets, card.spec)
+    job = _Job(options, card, rule, targets)
+    if options.dry_run:
+        yield from _plan(job)
+        return
+    # The folder first: it would be a pity to load a model for nothing.
+    job.folder.create()
+    drawer = Drawer(
+        card.file, device=options.device, precision=options.precision, batch_size=options.batch_size
+    )
+    with save.open_manifest(options.out, _manifest_name(options.shard)) as manifest:
+        for outcome in _run(job, drawer):
+            line = {**outcome.to_dict(), "model": card.name, "model_sha256": card.sha256}
+            manifest.write(json.dumps(line) + "\n")
+            yield outcome
+
+
+def find(options: RelabelOptions) -> Iterator[discover.Found]:
+    """The images that these options name, in order; of a shard only its part.
+
+    Raises:
+        UserError: there is none in all the sources.
+    """
+    if options.listing is not None:
+        images = discover.from_list(options.listing)
+    else:
+        images = discover.discover(options.sources, exclude=options.out)
+    empty = True
+    for found in images:
+        empty = False
+        if options.shard is None or discover.in_shard(found, options.shard[0] - 1, options.shard[1]):
+            yield found
+    if empty:
+        where = "the list on stdin" if options.listing is not None else ", ".join(map(str, options.sources))
+        raise UserError(
+            f"no image found in {where}. Looked for {' '.join(sorted(discover.SUFFIXES))}, in all "
+            "sub-folders that are not hidden."
+        )
+
+
+def image_target(spec: ModelSpec) -> prepare.Target:
+    """What a spec says about the images that its model takes."""
+    return prepare.Target(
+        size=spec.image_size,
+        channels=spec.channels,
+        light_on_dark=spec.polarity == "light-on-dark",
+        fit=spec.fit,
+        margin=spec.margin,
+    )
+
+
+def label_note(label_source: str | None, confidence: float | None) -> str:
+    """Where a label came from, in the few characters that fit under a tile."""
+    if label_source == "predict" and confidence is not None:
+        return f"predicted {min(99, int(confidence * 100))}%"
+    return {"folder": "from folder", "class": "as given", "csv": "from CSV"}.get(label_source or "", "")
+
+
+def default_workers() -> int:
+    """Threads for reading and writing: one for each processor this process may use, up to 16."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:
+        count = os.cpu_count() or 1
+    return min(16, max(2, count))
+
+
+@dataclass
+class _Job:
+    """What is the same for all images of a run."""
+
+    options: RelabelOptions
+    card: weights.ModelCard
+    rule: LabelRule
+    targets: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        spec = self.card.spec
+        self.spec = spec
+        self.target = image_target(spec)
+        self.layout = grid.Layout(native=spec.image_size, channels=spec.channels)
+        self.folder = save.OutputFolder(self.options.out)
+        self.grids = self.options.write in ("grid", "both")
+        self.tiles = self.options.write in ("tiles", "both")
+
+    def targets_of(self, label: int | None) -> tuple[int, ...]:
+        return tuple(index for index in self.targets if index != label)
+
+    def outputs(self, found: discover.Found, targets: tuple[int, ...]) -> list[str]:
+        """The files of an image, relative to the output folder, the grid first."""
+        place = found.output
+        if self.grids and self.tiles and place.parts[0].casefold() == TILES:
+            # A source folder of this name must not end up among the tiles.
+            place = type(place)(place.parts[0] + "_", *place.parts[1:])
+        names = [f"{place}.png"] if self.grids else []
+        if self.tiles:
+            names += [f"{TILES}/{_folder_name(self.spec.classes[index])}/{found.output}.png" for index in targets]
+        return names
+
+    def fingerprint(self, found: discover.Found, sha256: str, label: Label | None) -> str:
+        """A hash of all that decides an image's pictures, apart from device and batch size."""
+        parts = [
+            _PICTURES_VERSION,
+            _printable(found.relative),
+            sha256,
+            self.card.sha256,
+            "predict" if label is None else [label.index, label.source],
+            list(self.targets),
+            self.options.invert,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+@dataclass
+class _Slot:
+    """One image on its way through a run."""
+
+    found: discover.Found
+    loading: Future[_Loaded | ImageOutcome] | None = None
+    loaded: _Loaded | None = None
+    finishing: Future[ImageOutcome] | None = None
+    outcome: ImageOutcome | None = None
+
+
+@dataclass
+class _Loaded:
+    """An image that is ready for the network."""
+
+    found: discover.Found
+    prepared: prepare.Prepared
+    label: Label | None
+    fingerprint: str
+    steps: dict[str, Any] = field(default_factory=dict)
+
+
+def _run(job: _Job, drawer: Drawer) -> Iterator[ImageOutcome]:
+    workers = job.options.workers or default_workers()
+    window = _WINDOW_BATCHES * drawer.batch_size
+    stream = find(job.options)
+    slots: deque[_Slot] = deque()  # in flight, in order
+    ready: list[_Slot] = []  # loaded, waiting for a batch to be full
+    waiting: deque[_Slot] = deque()  # still loading, in order
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="cvae")
+    exhausted = False
+    try:
+        while True:
+            while not exhausted and len(slots) < window:
+                found = next(stream, None)
+                if found is None:
+                    exhausted = True
+                    break
+                slot = _Slot(found, loading=pool.submit(_load, job, found))
+                slots.append(slot)
+                waiting.append(slot)
+            while waiting and len(ready) < drawer.batch_size:
+                slot = waiting.popleft()
+                assert slot.loading is not None
+                result = slot.loading.result()
+                if isinstance(result, ImageOutcome):
+                    slot.outcome = result
+                else:
+                    slot.loaded = result
+                    ready.append(slot)
+            # A batch that cannot fill up now is drawn as it is: at the end, or where the window
+            # is full of images that were finished before.
+            stuck = not waiting and (exhausted or len(slots) >= window)
+            if len(ready) == drawer.batch_size or (ready and stuck):
+                _draw_batch(job, drawer, ready, pool)
+                ready = []
+            # Wait for the oldest only when there is nothing else to do.
+            full = exhausted or len(slots) >= window
+            while slots and (slots[0].outcome or slots[0].finishing):
+                head = slots[0]
+                if head.finishing is not None:
+                    if not head.finishing.done() and not (full and not waiting):
+                        break
+                    head.outcome = head.finishing.result()
+                slots.popleft()
+                assert head.outcome is not None
+                yield head.outcome
+                full = exhausted
+            if exhausted and not slots:
+                return
+    finally:
+        # Also when the caller stops early: what was begun is dropped or finished, not left half.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _load(job: _Job, found: discover.Found) -> _Loaded | ImageOutcome:
+    """Read, decode and prepare one image; or say why not, or that it is finished."""
+    label: Label | None = None
+    notes: dict[str, Any] = {}
+    try:
+        if found.problem:
+            raise ImageError(found.problem)
+        content = decode.read_bytes(found.file)
+        sha256 = hashlib.sha256(content).hexdigest()
+        label = job.rule.label(found)
+        fingerprint = job.fingerprint(found, sha256, label)
+        if not job.options.overwrite and (finished := _finished(job, found, label, fingerprint)):
+            return finished
+        if label is not None and not job.targets_of(label.index):
+            return _outcome(
+                job, found, "skipped", reason="already of the only class to draw", label=label.index,
+                label_source=label.source,
+            )
+        decoded = decode.decode(content)
+        notes = decoded.notes
+        prepared = prepare.prepare(decoded.pixels, job.target, invert=job.options.invert)
+    except ImageError as error:
+        index, source = (label.index, label.source) if label else (None, None)
+        return _outcome(job, found, "failed", reason=str(error), label=index, label_source=source, prepared=notes)
+    return _Loaded(found, prepared, label, fingerprint, {**notes, **prepared.steps})
+
+
+def _finished(
+    job: _Job, found: discover.Found, label: Label | None, fingerprint: str
+) -> ImageOutcome | None:
+    """The outcome of an image all of whose pictures are there with matching provenance."""
+    # Without a label the first target that is never its own is not known: look at any picture.
+    known = job.targets_of(label.index if label else None)
+    candidates = job.outputs(found, known)
+    first = None
+    for name in candidates:
+        first = save.read_provenance(job.options.out / name)
+        if first is not None:
+            break
+    if first is None or first.get("fingerprint") != fingerprint:
+        return None
+    index = first.get("label_index")
+    if not isinstance(index, int):
+        return None
+    targets = job.targets_of(index)
+    outputs = job.outputs(found, targets)
+    for name in outputs:
+        if (save.read_provenance(job.options.out / name) or {}).get("fingerprint") != fingerprint:
+            return None
+    return _outcome(
+        job,
+        found,
+        "skipped",
+        reason="finished before",
+        label=index,
+        label_source=first.get("label_source"),
+        confidence=first.get("confidence"),
+        targets=targets,
+        outputs=tuple(outputs),
+        prepared=first.get("prepared") or {},
+    )
+
+
+def _draw_batch(job: _Job, drawer: Drawer, batch: list[_Slot], pool: ThreadPoolExecutor) -> None:
+    """Run the network on a batch and hand its images on to be written."""
+    loaded = [slot.loaded for slot in batch if slot.loaded is not None]
+    images = np.stack([item.prepared.native for item in loaded])
+    labels = np.array([item.label.index if item.label else -1 for item in loaded], np.int64)
+    confidences: list[float | None] = [None] * len(loaded)
+    if (labels < 0).any():
+        predicted, confidence = drawer.classify(images)
+        for i in np.flatnonzero(labels < 0):
+            labels[i], confidences[i] = predicted[i], float(confidence[i])
+    targets = [job.targets_of(int(label)) for label in labels]
+    # One shape for the whole run: where fewer are wanted, the rest of the row is thrown away.
+    columns = len(job.targets) - (len(job.targets) == job.spec.num_classes)
+    wanted = np.zeros((len(loaded), max(1, columns)), np.int64)
+    for i, indices in enumerate(targets):
+        wanted[i, : len(indices)] = indices
+    tiles = drawer.draw(images, labels, wanted)
+    for i, slot in enumerate(batch):
+        assert slot.loaded is not None
+        slot.finishing = pool.submit(
+            _finish, job, slot.loaded, int(labels[i]), confidences[i], targets[i], tiles[i, : len(targets[i])]
+        )
+        slot.loaded = None
+
+
+def _finish(
+    job: _Job,
+    loaded: _Loaded,
+    label: int,
+    confidence: float | None,
+    targets: tuple[int, ...],
+    tiles: NDArray[np.uint8],
+) -> ImageOutcome:
+    """Compose, encode and write the pictures of one image."""
+    label_source = loaded.label.source if loaded.label else "predict"
+    found = loaded.found
+    if not targets:
+        return _outcome(
+            job, found, "skipped", reason="already of the only class to draw", label=label,
+            label_source=label_source, confidence=confidence, prepared=loaded.steps,
+        )
+    shown = [loaded.prepared.undo(tile) for tile in tiles]
+    names = [job.spec.classes[index] for index in targets]
+    outputs = job.outputs(found, targets)
+    provenance = {
+        "cvae": __version__,
+        "source": _printable(found.relative),
+        "label": job.spec.classes[label],
+        "label_index": label,
+        "label_source": label_source,
+        "confidence": None if confidence is None else round(confidence, 4),
+        "model": job.card.name,
+        "model_sha256": job.card.sha256,
+        "fingerprint": loaded.fingerprint,
+        "prepared": loaded.steps,
+    }
+    pending = list(outputs)
+    if job.grids:
+        note = label_note(label_source, confidence)
+        original = grid.Original(loaded.prepared.shown, job.spec.classes[label], note)
+        picture = grid.draw_row(job.layout, original, list(zip(names, shown, strict=True)))
+        job.folder.write(pending.pop(0), save.encode_png(picture, {**provenance, "targets": names}))
+    for output, name, tile in zip(pending, names, shown, strict=False):
+        pixels = np.ascontiguousarray(tile.transpose(1, 2, 0))
+        job.folder.write(output, save.encode_png(pixels, {**provenance, "target": name}))
+    return _outcome(
+        job, found, "done", label=label, label_source=label_source, confidence=confidence,
+        targets=targets, outputs=tuple(outputs), prepared=loaded.steps,
+    )
+
+
+def _plan(job: _Job) -> Iterator[ImageOutcome]:
+    """What would be done: nothing is decoded, drawn or written."""
+    for found in find(job.options):
+        label: Label | None = None
+        try:
+            if found.problem:
+                raise ImageError(found.problem)
+            content = decode.read_bytes(found.file)
+            label = job.rule.label(found)
+        except ImageError as error:
+            yield _outcome(job, found, "failed", reason=str(error))
+            continue
+        fingerprint = job.fingerprint(found, hashlib.sha256(content).hexdigest(), label)
+        finished = None if job.options.overwrite else _finished(job, found, label, fingerprint)
+        targets = job.targets_of(label.index if label else None)
+        yield finished or _outcome(
+            job, found, "planned", label=label.index if label else None,
+            label_source=label.source if label else "predict", targets=targets,
+            outputs=tuple(job.outputs(found, targets)),
+        )
+
+
+def _outcome(
+    job: _Job,
+    found: discover.Found,
+    status: Status,
+    *,
+    reason: str = "",
+    label: int | None = None,
+    label_source: str | None = None,
+    confidence: float | None = None,
+    targets: tuple[int, ...] = (),
+    outputs: tuple[str, ...] = (),
+    prepared: dict[str, Any] | None = None,
+) -> ImageOutcome:
+    classes = job.spec.classes
+    return ImageOutcome(
+        path=found.relative,
+        source=found.source,
+        status=status,
+        reason=reason,
+        label=None if label is None else classes[label],
+        label_source=label_source,
+        confidence=confidence,
+        targets=tuple(classes[index] for index in targets),
+        outputs=outputs,
+        prepared=prepared or {},
+    )
+
+
+def _target_indices(targets: tuple[str, ...], spec: ModelSpec) -> tuple[int, ...]:
+    if not targets:
+        return tuple(range(spec.num_classes))
+    indices = [require_class(name, spec.classes, what="--targets") for name in targets]
+    return tuple(sorted(set(indices)))
+
+
+def _manifest_name(shard: tuple[int, int] | None) -> str:
+    return "manifest.jsonl" if shard is None else f"manifest-{shard[0]}-of-{shard[1]}.jsonl"
+
+
+def _folder_name(class_name: str) -> str:
+    """A class name as the name of one folder, whatever characters it has."""
+    name = "".join("_" if char in '/\\:*?"<>|\0' or ord(char) < 32 else char for char in class_name)
+    return f"_{name}" if name.strip(". ") == "" else name
+
+
+def _printable(path: str) -> str:
+    """A path as text that can be encoded, also where the file's name is not valid UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

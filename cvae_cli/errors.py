@@ -1,0 +1,40 @@
+"""The errors that cvae raises on purpose.
+
+Everything that is the user's to mend is a :class:`UserError`: the command line prints its
+message without a traceback and exits with 2. An :class:`ImageError` concerns one image: it is
+reported with its path, the run goes on and ends with 3. Any other exception is a bug.
+"""
+
+from __future__ import annotations
+
+
+class CvaeError(Exception):
+    """Base of every error that cvae raises on purpose."""
+
+
+class UserError(CvaeError):
+    """A mistake that the user can mend; the message says how."""
+
+
+class UnknownModelError(UserError):
+    """``--model`` names neither a shipped model nor a file."""
+
+
+class WeightsError(UserError):
+    """A weights file or its metadata is damaged, unsafe or of another format."""
+
+
+class DataError(UserError):
+    """A data set is missing, incomplete or cannot be used."""
+
+
+class LabelError(UserError):
+    """A label, a target or a CSV of labels does not fit the model or the images."""
+
+
+class OutputError(UserError):
+    """The place to write to cannot be written."""
+
+
+class ImageError(CvaeError):
+    """One image cannot be used; the message is the reason, in a few words, without the path."""

@@ -1,0 +1,179 @@
+"""An image file to a uint8 array, by its content; every way it can be bad is a short reason."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import struct
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cvae_cli.errors import ImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM")
+"""What is tried, and nothing else: Pillow's rarer decoders are the less tested ones."""
+
+MAX_PIXELS = 64_000_000
+MAX_BYTES = 1_000_000_000
+_TRANSPARENT_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The pixels of an image file.
+
+    Attributes:
+        pixels: (H, W, C) uint8, C = 1 (grey) or 3 (RGB), upright.
+        sha256: of the file's bytes, in hexadecimal.
+        notes: what decoding had to do, for the manifest: ``size`` (width, height), ``mode``,
+            and where they apply ``frames``, ``orientation``, ``composited``, ``scaled_from``.
+    """
+
+    pixels: NDArray[np.uint8]
+    sha256: str
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def read_bytes(file: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        ImageError: it vanished, may not be read, is not a regular file (a pipe or a device
+            would block or never end), is empty, or is larger than 1 GB.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe without a writer must not wait for one.
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise ImageError("no such file") from None
+    except PermissionError:
+        raise ImageError("permission denied") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    with os.fdopen(descriptor, "rb") as stream:
+        info = os.fstat(stream.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise ImageError("not a regular file")
+        if info.st_size > MAX_BYTES:
+            raise ImageError(f"file of {info.st_size / 1e9:.1f} GB is over the limit of 1 GB")
+        try:
+            content = stream.read()
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise ImageError("empty file")
+    return content
+
+
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode the bytes of an image file.
+
+    EXIF orientation is applied; transparency is composited on black or white, whichever stands
+    out from the picture; deeper than 8 bits is scaled, not clipped; of several frames the first
+    is taken.
+
+    Args:
+        content: PNG, JPEG, WebP, BMP, GIF, TIFF or PNM, told by its content.
+        max_pixels: width times height above which nothing is decoded.
+
+    Raises:
+        ImageError: not an image of these formats, truncated, damaged, or too large.
+    """
+    notes: dict[str, Any] = {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise ImageError(
+                        f"{width}x{height} pixels are over the limit of {max_pixels / 1e6:g} million"
+                    )
+                notes["size"], notes["mode"] = [width, height], image.mode
+                if (frames := getattr(image, "n_frames", 1)) > 1:
+                    notes["frames"] = frames
+                    image.seek(0)
+                if (orientation := image.getexif().get(0x0112, 1)) in range(2, 9):
+                    notes["orientation"] = orientation
+                image.load()
+                upright = ImageOps.exif_transpose(image) if "orientation" in notes else image
+                pixels = _to_array(upright, notes)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError("not an image, or its header is damaged") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError("too many pixels (decompression bomb)") from None
+    except MemoryError:
+        raise ImageError("too large for the memory of this machine") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, TypeError, KeyError,
+            IndexError, AttributeError, ZeroDivisionError, OverflowError, RuntimeError) as error:
+        # What Pillow's decoders raise on damaged files is not limited to OSError.
+        raise ImageError(f"damaged image: {_reason(error)}") from error
+    return Decoded(pixels, hashlib.sha256(content).hexdigest(), notes)
+
+
+def _to_array(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:
+    mode = image.mode
+    if mode == "P" and "transparency" not in image.info:
+        image = image.convert("RGB")
+    elif mode in _TRANSPARENT_MODES or "transparency" in image.info:
+        image = _composite(image.convert("RGBA"), notes)
+    elif mode.startswith(("I", "F")):
+        return _scale_deep(np.asarray(image), notes)[:, :, None]
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))[:, :, None]
+    rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    if _is_grey(rgb):
+        return np.ascontiguousarray(rgb[:, :, :1])
+    return rgb
+
+
+def _composite(image: Image.Image, notes: dict[str, Any]) -> Image.Image:
+    """Put a transparent picture on black or on white: on what it can be seen against."""
+    rgba = np.asarray(image).astype(np.float32)
+    alpha = rgba[:, :, 3]
+    if alpha.min() == 255:
+        return image.convert("RGB")
+    luma = rgba[:, :, :3] @ np.array([0.299, 0.587, 0.114], np.float32)
+    opaque = float(alpha.sum())
+    light = opaque > 0 and float((luma * alpha).sum()) / opaque > 127.5
+    notes["composited"] = "on black" if light else "on white"
+    background = Image.new("RGBA", image.size, (0, 0, 0, 255) if light else (255, 255, 255, 255))
+    return Image.alpha_composite(background, image).convert("RGB")
+
+
+def _scale_deep(values: NDArray[Any], notes: dict[str, Any]) -> NDArray[np.uint8]:
+    """More than 8 bits to 8: 16-bit integers by their full range, others by their own."""
+    notes["scaled_from"] = str(values.dtype.newbyteorder("="))
+    numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(numbers.min()), float(numbers.max())
+    if values.dtype.kind in "iu":
+        if low >= 0 and high <= 65535:  # 32-bit "I" is how 16-bit files are often held
+            low, high = 0.0, 65535.0 if high > 255 or values.dtype.itemsize == 2 else 255.0
+    elif 0.0 <= low and high <= 1.0:
+        low, high = 0.0, 1.0
+    elif 0.0 <= low and high <= 255.0:
+        low, high = 0.0, 255.0
+    span = high - low
+    scaled = (numbers - low) * (255.0 / span) if span > 0 else np.zeros_like(numbers)
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _is_grey(rgb: NDArray[np.uint8]) -> bool:
+    first = rgb[:, :, 0]
+    return bool((first == rgb[:, :, 1]).all() and (first == rgb[:, :, 2]).all())
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:120]

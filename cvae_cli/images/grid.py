@@ -1,0 +1,194 @@
+"""Pictures made of tiles: one row for one image, or a sheet of many.
+
+Light captions on a dark card, so that a picture looks the same on a light and on a dark page.
+Captions are drawn once and kept: a run over a million images draws a few dozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Pixels = NDArray[np.uint8]
+
+MIN_TILE = 64
+_PADDING = 14
+_GAP = 8
+_GROUP_GAP = 24
+"""Between the original and what was drawn from it."""
+_CAPTION = 22
+_NOTE = 18
+_CARD, _TEXT, _NOTE_TEXT, _FRAME, _OWN_FRAME = 30, 236, 158, 74, 236
+_FONT_SIZES = (15, 14, 13, 12, 11, 10)
+_NOTE_SIZES = (12, 11, 10)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The measures of a picture.
+
+    Attributes:
+        native: side of a tile as the model draws it.
+        channels: 1 or 3, of the picture.
+    """
+
+    native: int
+    channels: int
+
+    @property
+    def tile(self) -> int:
+        """Side of a tile in the picture: a whole multiple of native, at least 64 pixels."""
+        return self.native * -(-MIN_TILE // self.native)
+
+
+@dataclass(frozen=True)
+class Original:
+    """The image that a row starts with.
+
+    Attributes:
+        pixels: (H, W, C) uint8, square, of any size.
+        caption: its label.
+        note: where the label came from, in a word or two; may be empty.
+    """
+
+    pixels: Pixels
+    caption: str
+    note: str = ""
+
+
+def draw_row(layout: Layout, original: Original, tiles: Sequence[tuple[str, Pixels]]) -> Pixels:
+    """The annotated grid of one image: the original, then every tile under its class name.
+
+    Args:
+        layout: the measures.
+        original: what the tiles were made from.
+        tiles: class name and (C, H, W) uint8 at native size.
+
+    Returns:
+        (height, width) or (height, width, 3) uint8.
+    """
+    side = layout.tile
+    width = 2 * _PADDING + side + (_GROUP_GAP - _GAP if tiles else 0) + len(tiles) * (side + _GAP)
+    height = 2 * _PADDING + _CAPTION + side + _NOTE
+    card = _card(height, width, layout.channels)
+    x, top = _PADDING, _PADDING
+    _paste(card, _caption(original.caption, side, bold=True), top, x)
+    _place(card, _scaled(original.pixels, side, layout.channels), top + _CAPTION, x, _OWN_FRAME)
+    _paste(card, _caption(original.note, side, note=True), top + _CAPTION + side + 1, x)
+    x += side + _GROUP_GAP
+    for name, tile in tiles:
+        _paste(card, _caption(name, side), top, x)
+        _place(card, _scaled(tile.transpose(1, 2, 0), side, layout.channels), top + _CAPTION, x, _FRAME)
+        x += side + _GAP
+    return card[:, :, 0] if layout.channels == 1 else card
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One row of a contact sheet.
+
+    Attributes:
+        tiles: a (C, H, W) uint8 tile for each column.
+        original: what they were made from; ``None`` for samples from the prior.
+        own: the column of the original's own class, which is marked; ``None`` if there is none.
+    """
+
+    tiles: Sequence[Pixels]
+    original: Original | None = None
+    own: int | None = None
+
+
+def draw_sheet(layout: Layout, columns: Sequence[str], rows: Sequence[SheetRow]) -> Pixels:
+    """A contact sheet: a row an image, a column a class, class names above.
+
+    Args:
+        layout: the measures.
+        columns: the class names.
+        rows: at least one; either all have an original or none has.
+
+    Returns:
+        (height, width) or (height, width, 3) uint8.
+    """
+    side = layout.tile
+    with_original = rows[0].original is not None
+    start = _PADDING + (side + _GROUP_GAP if with_original else 0)
+    width = start + len(columns) * (side + _GAP) - _GAP + _PADDING
+    height = _PADDING + _CAPTION + len(rows) * (side + _GAP) - _GAP + _PADDING
+    card = _card(height, width, layout.channels)
+    if with_original:
+        _paste(card, _caption("original", side, bold=True), _PADDING, _PADDING)
+    for column, name in enumerate(columns):
+        _paste(card, _caption(name, side), _PADDING, start + column * (side + _GAP))
+    y = _PADDING + _CAPTION
+    for row in rows:
+        if row.original is not None:
+            _place(card, _scaled(row.original.pixels, side, layout.channels), y, _PADDING, _OWN_FRAME)
+        for column, tile in enumerate(row.tiles):
+            frame = _OWN_FRAME if column == row.own else _FRAME
+            pixels = _scaled(tile.transpose(1, 2, 0), side, layout.channels)
+            _place(card, pixels, y, start + column * (side + _GAP), frame)
+        y += side + _GAP
+    return card[:, :, 0] if layout.channels == 1 else card
+
+
+def _card(height: int, width: int, channels: int) -> Pixels:
+    return np.full((height, width, channels), _CARD, dtype=np.uint8)
+
+
+def _paste(card: Pixels, pixels: Pixels, y: int, x: int) -> None:
+    card[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
+
+
+def _place(card: Pixels, pixels: Pixels, y: int, x: int, frame: int) -> None:
+    """Paste a tile with a frame of one pixel around it."""
+    height, width = pixels.shape[:2]
+    card[y - 1 : y + height + 1, x - 1 : x + width + 1] = frame
+    _paste(card, pixels, y, x)
+
+
+def _scaled(pixels: Pixels, side: int, channels: int) -> Pixels:
+    """(H, W, C) to (side, side, channels): whole multiples by nearest neighbour, else smoothly."""
+    if pixels.shape[2] != channels:
+        pixels = np.repeat(pixels[:, :, :1], channels, axis=2)
+    height, width = pixels.shape[:2]
+    if height == width and side % height == 0:
+        factor = side // height
+        return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    flat = pixels[:, :, 0] if channels == 1 else pixels
+    resized = np.asarray(Image.fromarray(flat).resize((side, side), Image.Resampling.LANCZOS))
+    return resized.reshape(side, side, channels)
+
+
+@lru_cache(maxsize=4096)
+def _caption(text: str, width: int, *, bold: bool = False, note: bool = False) -> Pixels:
+    """One line of text, centred in a strip; smaller, then cut with an ellipsis, until it fits.
+
+    Returns:
+        (strip height, width, 1) uint8.
+    """
+    height = _NOTE if note else _CAPTION
+    ink = _NOTE_TEXT if note else _TEXT
+    strip = Image.new("L", (width, height), _CARD)
+    if text:
+        text = " ".join(text.split())
+        sizes = _NOTE_SIZES if note else _FONT_SIZES
+        size = next((size for size in sizes if _font(size).getlength(text) <= width), sizes[-1])
+        font = _font(size)
+        while font.getlength(text) > width and len(text) > 1:
+            text = text.rstrip("\N{HORIZONTAL ELLIPSIS}")[:-1] + "\N{HORIZONTAL ELLIPSIS}"
+        draw = ImageDraw.Draw(strip)
+        anchor = "mt" if note else "ms"
+        y = 5 if note else height - 7
+        stroke = 0.3 if bold else 0
+        draw.text((width / 2, y), text, fill=ink, font=font, anchor=anchor, stroke_width=stroke)
+    return np.asarray(strip)[:, :, None]
+
+
+@lru_cache(maxsize=32)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,252 @@
+"""Any image to the size, channels and polarity of a model, and what is shown back again.
+
+An image that already has the model's native size is taken as it is, pixel for pixel; padding
+to the network's canvas is the model's own business. Any other size is framed (kept whole,
+cut to its content, or cropped to a square, as the model says), then resized with antialiasing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cvae_cli.errors import ImageError
+
+Pixels = NDArray[np.uint8]
+Invert = Literal["auto", "always", "never"]
+
+SHOWN_SIDE = 112
+"""Largest side, in pixels, at which the framed original is kept for the picture."""
+
+_INK_SHARE = 0.35
+"""Content is what differs from the background by this share of the largest difference."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model takes: the part of its spec that concerns images.
+
+    Attributes:
+        size: native height and width in pixels.
+        channels: 1 or 3.
+        light_on_dark: whether the model knows only bright strokes on black.
+        fit: ``pad`` or ``crop``, for images of another size.
+        margin: free share of the side around the content; see ``ModelSpec.margin``.
+    """
+
+    size: int
+    channels: int
+    light_on_dark: bool
+    fit: str
+    margin: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image as the model takes it.
+
+    Attributes:
+        native: (C, H, W) uint8 at native size.
+        shown: (H', W', C) uint8, the original in the same frame, in its own polarity.
+        inverted: whether light and dark were exchanged; :meth:`undo` exchanges them back.
+        steps: what was done, for the manifest.
+    """
+
+    native: Pixels
+    shown: Pixels
+    inverted: bool
+    steps: dict[str, Any] = field(default_factory=dict)
+
+    def undo(self, tile: Pixels) -> Pixels:
+        """A tile that the model drew, (C, H, W) uint8, in the polarity of the original."""
+        return 255 - tile if self.inverted else tile
+
+
+def prepare(pixels: Pixels, target: Target, *, invert: Invert = "auto") -> Prepared:
+    """Bring decoded pixels to what a model takes.
+
+    Args:
+        pixels: (H, W, 1 or 3) uint8.
+        target: what the model takes.
+        invert: for light-on-dark models, whether to exchange light and dark: ``auto`` does so
+            where the border of the image is brighter than what stands out from it.
+
+    Raises:
+        ImageError: the image is blank where the model needs strokes.
+    """
+    height, width, channels = pixels.shape
+    steps: dict[str, Any] = {}
+    converted = _to_channels(pixels, target.channels)
+    if channels != target.channels:
+        steps["channels"] = [channels, target.channels]
+
+    inverted = False
+    if target.light_on_dark:
+        inverted = invert == "always" or (invert == "auto" and _is_dark_on_light(converted))
+        if inverted:
+            steps["inverted"] = True
+
+    if (height, width) == (target.size, target.size):
+        native, shown = converted, converted
+        if inverted:
+            native = _whiten(native, steps)
+    elif target.light_on_dark:
+        native, shown = _frame_strokes(converted, target, inverted, steps)
+    else:
+        native, shown = _frame_picture(converted, target, steps)
+    if inverted:
+        native = 255 - native
+    return Prepared(np.ascontiguousarray(native.transpose(2, 0, 1)), shown, inverted, steps)
+
+
+def _to_channels(pixels: Pixels, channels: int) -> Pixels:
+    if pixels.shape[2] == channels:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=2)
+    return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
+
+
+def _border(pixels: Pixels) -> NDArray[np.float64]:
+    """The background: the median of the outermost pixels, per channel."""
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return np.asarray(np.median(edge, axis=0), dtype=np.float64)
+
+
+def _is_dark_on_light(pixels: Pixels) -> bool:
+    background = float(_border(pixels).mean())
+    # Strokes lie on one side of their background: look at which side reaches further.
+    values = pixels.astype(np.int16)
+    above, below = float(values.max()) - background, background - float(values.min())
+    return below > above
+
+
+def _whiten(pixels: Pixels, steps: dict[str, Any]) -> Pixels:
+    """Paper is not pure white: bring it there, and the strokes to black, before inverting.
+
+    A picture that is pure white on its border and has pure black in it is left as it is.
+    """
+    paper, darkest = float(_border(pixels).mean()), float(pixels.min())
+    if paper - darkest < 16.0 or (paper >= 255.0 and darkest <= 0.0):
+        return pixels
+    steps["contrast"] = round(255.0 / (paper - darkest), 2)
+    # A tenth of the way to the strokes is still paper: its grain must not become ghosts.
+    paper -= 0.1 * (paper - darkest) if paper < 255.0 else 0.0
+    stretched = (pixels.astype(np.float64) - darkest) * (255.0 / (paper - darkest))
+    return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
+
+
+def _frame_strokes(
+    pixels: Pixels, target: Target, inverted: bool, steps: dict[str, Any]
+) -> tuple[Pixels, Pixels]:
+    """Cut strokes out of their paper, centre them, and give them the training set's contrast.
+
+    MNIST was made so (LeCun et al. 1998): the digit's box scaled to 20 pixels, its centre of
+    mass in the middle of 28.
+    """
+    height, width, _ = pixels.shape
+    # Found on a small copy: the box need not be exact, and a phone's photo is large.
+    factor = max(1, min(height, width) // 256)
+    small = np.asarray(
+        Image.fromarray(pixels[:, :, 0]).reduce(factor) if factor > 1 else pixels[:, :, 0]
+    ).astype(np.float64)
+    background = _local_background(small)
+    ink = np.clip(background - small if inverted else small - background, 0.0, None)
+    peak = float(np.quantile(ink, 0.999)) if ink.size > 1000 else float(ink.max())
+    if peak < 16.0:
+        raise ImageError("blank: nothing stands out from the background")
+    mask = ink >= _INK_SHARE * peak
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, bottom = int(rows[0]) * factor, min(height, (int(rows[-1]) + 1) * factor)
+    left, right = int(columns[0]) * factor, min(width, (int(columns[-1]) + 1) * factor)
+
+    weight = np.where(mask, ink, 0.0)
+    centre_y = (float((weight.sum(axis=1) * np.arange(len(weight))).sum() / weight.sum()) + 0.5) * factor
+    centre_x = (
+        float((weight.sum(axis=0) * np.arange(weight.shape[1])).sum() / weight.sum()) + 0.5
+    ) * factor
+    side = max(bottom - top, right - left) / (1.0 - 2.0 * target.margin)
+    # Nothing of the content may fall outside, however lopsided its mass.
+    side = max(side, *(2.0 * reach for reach in (
+        centre_y - top, bottom - centre_y, centre_x - left, right - centre_x)))
+    box = (centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2)
+
+    level = np.median(background)
+    shown_side = max(target.size, min(SHOWN_SIDE, round(side)))
+    shown = _crop_resize(pixels, box, shown_side, level)
+    # The strokes alone, on a flat ground: uneven light on paper must not become strokes.
+    flat = Image.fromarray(background.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    full = pixels[:, :, 0].astype(np.float32)
+    strokes = np.asarray(flat) - full if inverted else full - np.asarray(flat)
+    cut = _crop_resize_float(np.clip(strokes, 0.0, None), box, target.size)
+    bright = float(np.quantile(cut, 0.98))
+    noise = 0.12 * bright
+    native = np.clip((cut - noise) * (255.0 / max(bright - noise, 1e-6)), 0.0, 255.0)
+    native_u8 = np.rint(native).astype(np.uint8)[:, :, None]
+    steps["cut"] = [round(float(edge)) for edge in box]
+    steps["resized"] = [target.size, target.size]
+    steps["contrast"] = round(255.0 / max(bright - noise, 1e-6), 2)
+    return (255 - native_u8 if inverted else native_u8), shown
+
+
+def _local_background(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A plane through the border: paper is rarely lit evenly from one side to the other."""
+    height, width = values.shape
+    grid_y, grid_x = np.mgrid[0:height, 0:width]
+    band = max(1, min(height, width) // 16)
+    edge = np.zeros(values.shape, dtype=bool)
+    edge[:band], edge[-band:], edge[:, :band], edge[:, -band:] = True, True, True, True
+    level = np.median(values[edge])
+    # Strokes that touch the border are not background.
+    near = edge & (np.abs(values - level) <= max(24.0, 1.5 * float(np.std(values[edge]))))
+    if int(near.sum()) < 12:
+        return np.full(values.shape, level)
+    terms = np.stack([np.ones(int(near.sum())), grid_y[near], grid_x[near]], axis=1)
+    plane, *_ = np.linalg.lstsq(terms, values[near], rcond=None)
+    fitted = plane[0] + plane[1] * grid_y + plane[2] * grid_x
+    return np.clip(fitted, 0.0, 255.0)
+
+
+def _frame_picture(pixels: Pixels, target: Target, steps: dict[str, Any]) -> tuple[Pixels, Pixels]:
+    height, width, _ = pixels.shape
+    side = min(height, width) if target.fit == "crop" else max(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    steps["fit"] = target.fit
+    steps["cut"] = [round(edge) for edge in box]
+    steps["resized"] = [target.size, target.size]
+    level = _border(pixels)
+    native = _crop_resize(pixels, box, target.size, level)
+    shown = _crop_resize(pixels, box, max(target.size, min(SHOWN_SIDE, side)), level)
+    return native, shown
+
+
+def _crop_resize(
+    pixels: Pixels, box: tuple[float, float, float, float], side: int, level: Any
+) -> Pixels:
+    """Cut a square box, which may reach outside, and resize it with antialiasing."""
+    levels = np.broadcast_to(np.asarray(level, dtype=np.float64), (pixels.shape[2],))
+    planes = [
+        _crop_resize_float(pixels[:, :, channel].astype(np.float32) - np.float32(level_), box, side) + level_
+        for channel, level_ in enumerate(levels)
+    ]
+    return np.clip(np.rint(np.stack(planes, axis=2)), 0, 255).astype(np.uint8)
+
+
+def _crop_resize_float(
+    plane: NDArray[np.float32], box: tuple[float, float, float, float], side: int
+) -> NDArray[np.float32]:
+    """As :func:`_crop_resize` for one plane whose outside is 0."""
+    height, width = plane.shape
+    left, top = int(np.floor(min(box[0], 0.0))), int(np.floor(min(box[1], 0.0)))
+    right, bottom = int(np.ceil(max(box[2], width))), int(np.ceil(max(box[3], height)))
+    if (left, top, right, bottom) != (0, 0, width, height):
+        plane = np.pad(plane, ((-top, bottom - height), (-left, right - width)))
+    shifted = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    resized = image.resize((side, side), Image.Resampling.LANCZOS, box=shifted, reducing_gap=3.0)
+    return np.asarray(resized, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""The conditional variational autoencoder: torch only, no files but its own weights."""

@@ -1,0 +1,226 @@
+"""The networks: :class:`ConditionalVAE`, and the discriminator used only in training.
+
+The convolutions have no normalisation layers. Each is preceded by a feature-wise affine map
+(FiLM, Perez et al. 2018) whose scale and shift come from the label, in the decoder from the
+label and the latent code together. So an output depends on its own image alone: never on the
+batch, on running statistics, or on how many processes train.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from cvae_cli.model.losses import bernoulli_nll, gaussian_kl
+from cvae_cli.model.spec import ModelSpec
+
+
+class Terms(NamedTuple):
+    """The named terms of one forward pass, scalars in nats per image."""
+
+    recon_loss: Tensor
+    kl: Tensor
+    elbo: Tensor
+
+
+class FilmBlock(nn.Module):
+    """A residual 3x3 convolution, modulated by a condition vector."""
+
+    def __init__(self, channels: int, condition_dim: int) -> None:
+        """Build a block for (B, channels, H, W) and (B, condition_dim)."""
+        super().__init__()
+        self.film = nn.Linear(condition_dim, 2 * channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """``h + conv(silu(h * (1 + scale) + shift))``, of h's shape."""
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1)
+        modulated = torch.addcmul(shift, h, 1.0 + scale)
+        return h + self.conv(F.silu(modulated))
+
+
+class Encoder(nn.Module):
+    """Image and label to the mean and log-variance of the posterior."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build the encoder of a spec."""
+        super().__init__()
+        w8, w4, w2, _ = spec.widths
+        side = spec.canvas_size // 8
+        self.label = nn.Embedding(spec.num_classes, spec.label_dim) if spec.label_in_encoder else None
+        dim = spec.label_dim if spec.label_in_encoder else 1
+        self.stem = nn.Conv2d(spec.channels, w2, 4, stride=2, padding=1)
+        self.block2 = FilmBlock(w2, dim)
+        self.down4 = nn.Conv2d(w2, w4, 4, stride=2, padding=1)
+        self.block4 = FilmBlock(w4, dim)
+        self.down8 = nn.Conv2d(w4, w8, 4, stride=2, padding=1)
+        self.block8 = FilmBlock(w8, dim)
+        self.head = nn.Linear(w8 * side * side, 2 * spec.latent_dim)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``mu`` and ``logvar``, each (B, Z)."""
+        if self.label is None:
+            condition = x.new_zeros(x.shape[0], 1)
+        else:
+            condition = self.label(y)
+        h = self.block2(self.stem(x), condition)
+        h = self.block4(self.down4(F.silu(h)), condition)
+        h = self.block8(self.down8(F.silu(h)), condition)
+        mu, logvar = self.head(F.silu(h).flatten(1)).chunk(2, dim=1)
+        # A posterior narrower than e^-5 or wider than e^5 of the prior is never useful, and
+        # without bounds one bad batch in bf16 can send exp(logvar) to infinity.
+        return mu, logvar.clamp(-10.0, 10.0)
+
+
+class Decoder(nn.Module):
+    """Latent code and label to an image; the label enters at every scale."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build the decoder of a spec."""
+        super().__init__()
+        w8, w4, w2, w1 = spec.widths
+        self.side = spec.canvas_size // 8
+        self.width8 = w8
+        self.label = nn.Embedding(spec.num_classes, spec.label_dim)
+        dim = 4 * spec.label_dim
+        self.condition = nn.Sequential(
+            nn.Linear(spec.latent_dim + spec.label_dim, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU()
+        )
+        self.start = nn.Linear(dim + spec.latent_dim, w8 * self.side * self.side)
+        self.block8 = FilmBlock(w8, dim)
+        self.up4 = nn.ConvTranspose2d(w8, w4, 2, stride=2)
+        self.block4 = FilmBlock(w4, dim)
+        self.up2 = nn.ConvTranspose2d(w4, w2, 2, stride=2)
+        self.block2 = FilmBlock(w2, dim)
+        self.up1 = nn.ConvTranspose2d(w2, w1, 2, stride=2)
+        self.block1 = FilmBlock(w1, dim)
+        self.out = nn.Conv2d(w1, spec.channels, 3, padding=1)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """Return logits of the pixels, (B, C, H, W)."""
+        condition = self.condition(torch.cat([z, self.label(y)], dim=1))
+        h = self.start(torch.cat([condition, z], dim=1))
+        h = h.view(-1, self.side, self.side, self.width8).permute(0, 3, 1, 2)  # channels last
+        h = self.block8(h, condition)
+        h = self.block4(self.up4(F.silu(h)), condition)
+        h = self.block2(self.up2(F.silu(h)), condition)
+        h = self.block1(self.up1(F.silu(h)), condition)
+        return self.out(F.silu(h))
+
+
+class Classifier(nn.Module):
+    """Reads the label of an image; serves input that comes without one."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build the classifier of a spec."""
+        super().__init__()
+        side = spec.canvas_size // 8
+        self.features = nn.Sequential(
+            nn.Conv2d(spec.channels, 32, 3, padding=1, stride=2),
+            nn.SiLU(),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(64, 64, 3, padding=1, stride=2),
+            nn.SiLU(),
+            nn.Conv2d(64, 128, 3, padding=1, stride=2),
+            nn.SiLU(),
+            nn.Flatten(),
+        )
+        self.head = nn.Sequential(
+            nn.Dropout(0.3), nn.Linear(128 * side * side, 128), nn.SiLU(), nn.Linear(128, spec.num_classes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, (B, K)."""
+        return self.head(self.features(x))
+
+
+class ConditionalVAE(nn.Module):
+    """A variational autoencoder whose decoder draws what the label says.
+
+    Sohn, Lee & Yan 2015, "Learning structured output representation using deep conditional
+    generative models"; the posterior is Gaussian with diagonal covariance, the prior N(0, I)
+    for every label. Images are (B, C, H, W) float tensors in [0, 1] of the spec's canvas
+    size; labels are (B,) int64.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build the network that a spec describes, with random weights."""
+        super().__init__()
+        self.spec = spec
+        self.encoder = Encoder(spec)
+        self.decoder = Decoder(spec)
+        self.classifier = Classifier(spec)
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior of images given their own labels: ``mu`` and ``logvar``, each (B, Z)."""
+        return self.encoder(x, y)
+
+    def decode_logits(self, z: Tensor, y: Tensor) -> Tensor:
+        """Pixels before the sigmoid, (B, C, H, W)."""
+        return self.decoder(z, y)
+
+    def decode(self, z: Tensor, y: Tensor) -> Tensor:
+        """Mean image in [0, 1], (B, C, H, W), of codes ``z`` (B, Z) drawn as labels ``y``."""
+        return torch.sigmoid(self.decoder(z, y))
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Logits, (B, K), of the label of images that come without one."""
+        return self.classifier(x)
+
+    def relabel(self, mu: Tensor, targets: Tensor) -> Tensor:
+        """Draw each code under several labels, in one batch.
+
+        Args:
+            mu: (B, Z), from :meth:`encode`.
+            targets: (B, T) int64.
+
+        Returns:
+            (B, T, C, H, W) in [0, 1].
+        """
+        batch, count = targets.shape
+        z = mu[:, None, :].expand(-1, count, -1).reshape(batch * count, -1)
+        tiles = self.decode(z, targets.reshape(-1))
+        return tiles.unflatten(0, (batch, count))
+
+    def forward(self, x: Tensor, y: Tensor) -> Terms:
+        """Evidence lower bound by one sample of the posterior (reparameterised)."""
+        mu, logvar = self.encode(x, y)
+        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
+        recon_loss = bernoulli_nll(self.decode_logits(z, y), x)
+        kl = gaussian_kl(mu, logvar)
+        return Terms(recon_loss=recon_loss, kl=kl, elbo=-(recon_loss + kl))
+
+
+class ProjectionDiscriminator(nn.Module):
+    """Tells real from drawn images, given the label; only training uses it.
+
+    Miyato & Koyama 2018, "cGANs with projection discriminator", with spectral normalisation
+    (Miyato et al. 2018) on every layer.
+    """
+
+    def __init__(self, spec: ModelSpec, width: int) -> None:
+        """Build a discriminator whose first layer has ``width`` channels."""
+        super().__init__()
+        side = spec.canvas_size // 8
+        self.features = nn.Sequential(
+            spectral_norm(nn.Conv2d(spec.channels, width, 4, stride=2, padding=1)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1)),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+        )
+        dim = 4 * width * side * side
+        self.score = spectral_norm(nn.Linear(dim, 1))
+        self.label = spectral_norm(nn.Embedding(spec.num_classes, dim))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Scores, (B,): positive reads as real."""
+        h = self.features(x)
+        return self.score(h).squeeze(1) + (self.label(y) * h).sum(dim=1)

@@ -1,0 +1,245 @@
+"""Weights on disk: ``NAME.safetensors`` with its ``NAME.json``, checked before they are used.
+
+Reading metadata needs no torch, so that ``cvae models`` answers at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cvae_cli.errors import UnknownModelError, WeightsError
+from cvae_cli.model.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from cvae_cli.model.network import ConditionalVAE
+
+FORMAT_VERSION = 1
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "format_version": int,
+    "name": str,
+    "spec": dict,
+    "sha256": str,
+    "bytes": int,
+    "parameters": int,
+    "data_set": str,
+    "metrics": dict,
+    "train_command": str,
+    "versions": dict,
+    "licence": str,
+}
+_LABEL_EFFECT_FLOOR = 1.0
+"""Grey levels; a model that changes less when its label changes is said to ignore it."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The metadata of a weights file.
+
+    Attributes:
+        file: the ``.safetensors`` file.
+        name: what the model is called.
+        spec: what builds the network and prepares its input.
+        sha256: of the weights file, in hexadecimal.
+        raw: the whole JSON.
+    """
+
+    file: Path
+    name: str
+    spec: ModelSpec
+    sha256: str
+    raw: dict[str, Any]
+
+    @property
+    def ignores_label(self) -> bool:
+        """Whether training measured that the label changes next to nothing."""
+        effect = self.raw["metrics"].get("label_effect")
+        return isinstance(effect, (int, float)) and effect < _LABEL_EFFECT_FLOOR
+
+
+def shipped() -> dict[str, Path]:
+    """The models that come with the package: name to weights file, sorted by name."""
+    folder = resources.files("cvae_cli.weights")
+    files = [Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".safetensors")]
+    return {file.stem: file for file in sorted(files)}
+
+
+def resolve(model: str) -> Path:
+    """The weights file of ``--model``: a shipped name, or a path.
+
+    Raises:
+        UnknownModelError: neither; the message lists the names there are.
+    """
+    known = shipped()
+    if model in known:
+        return known[model]
+    path = Path(model)
+    if path.suffix == ".json":
+        path = path.with_suffix(".safetensors")
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if path.is_file():
+        return path
+    names = ", ".join(known) or "none"
+    raise UnknownModelError(
+        f"no model {model!r}: shipped with cvae: {names}. For a model of your own, name its "
+        ".safetensors file or the run folder that cvae train wrote."
+    )
+
+
+def read_card(file: Path) -> ModelCard:
+    """Read and check the JSON beside a weights file; the weights themselves are not opened.
+
+    Raises:
+        WeightsError: no JSON, or one that does not follow the schema.
+    """
+    beside = file.with_suffix(".json")
+    try:
+        raw = json.loads(beside.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"{file}: its metadata {beside.name} is missing beside it.") from None
+    except OSError as error:
+        raise WeightsError(f"{beside}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise WeightsError(f"{beside}: not valid JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise WeightsError(f"{beside}: not a JSON object.")
+    if raw.get("format_version") != FORMAT_VERSION:
+        raise WeightsError(
+            f"{beside}: format version {raw.get('format_version')!r}; this cvae reads "
+            f"version {FORMAT_VERSION}."
+        )
+    for key, kind in _REQUIRED.items():
+        if key not in raw:
+            raise WeightsError(f"{beside}: {key!r} is missing.")
+        if not isinstance(raw[key], kind) or isinstance(raw[key], bool):
+            raise WeightsError(f"{beside}: {key!r} has the wrong type.")
+    try:
+        spec = ModelSpec.from_dict(raw["spec"])
+    except WeightsError as error:
+        raise WeightsError(f"{beside}: {error}") from error
+    return ModelCard(file, raw["name"], spec, raw["sha256"], raw)
+
+
+def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
+    """Load a model, after checking schema, size, sha256, and every key and shape, in this order.
+
+    Args:
+        file: a ``.safetensors`` file with its JSON beside it.
+
+    Returns:
+        The network in evaluation mode, fp32, on the CPU; and its metadata.
+
+    Raises:
+        WeightsError: the first check that fails. Nothing is ever unpickled.
+    """
+    card = read_card(file)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from error
+    if content[:2] == b"PK" or content[:1] == b"\x80":
+        raise WeightsError(
+            f"{file}: this is a pickle (a torch.save file), which could run any code when it is "
+            "opened; cvae reads safetensors only."
+        )
+    if len(content) != card.raw["bytes"]:
+        raise WeightsError(
+            f"{file}: {len(content)} bytes, but its metadata says {card.raw['bytes']}: "
+            "the file is incomplete or belongs to another JSON."
+        )
+    if hashlib.sha256(content).hexdigest() != card.sha256:
+        raise WeightsError(f"{file}: its sha256 is not the one in its metadata; fetch or export it again.")
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+
+    from cvae_cli.model.network import ConditionalVAE
+
+    try:
+        tensors = load_tensors(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(f"{file}: not a valid safetensors file: {error}") from error
+    model = ConditionalVAE(card.spec)
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            raise WeightsError(f"{file}: tensor {name!r} is missing.")
+        if name not in wanted:
+            raise WeightsError(f"{file}: tensor {name!r} is not part of this architecture.")
+        if wanted[name] != found[name]:
+            raise WeightsError(
+                f"{file}: tensor {name!r} has shape {found[name]}, the spec asks for {wanted[name]}."
+            )
+        if not tensors[name].is_floating_point() or not tensors[name].isfinite().all():
+            raise WeightsError(f"{file}: tensor {name!r} holds values that are not finite numbers.")
+    model.load_state_dict({name: value.float() for name, value in tensors.items()})
+    return model.eval(), card
+
+
+def export(
+    model: ConditionalVAE,
+    file: Path,
+    *,
+    name: str,
+    data_set: str,
+    metrics: dict[str, float],
+    train_command: str,
+    versions: dict[str, str],
+    training: dict[str, Any],
+    licence: str,
+) -> ModelCard:
+    """Write a model's weights in half precision, and the JSON beside them.
+
+    Both files appear whole or not at all, the JSON last.
+
+    Args:
+        model: the network; fp16 is what it is stored in.
+        file: where the ``.safetensors`` goes.
+        name: what the model is called.
+        data_set: what it was trained on.
+        metrics: figures measured on validation images.
+        train_command: the exact command that made it.
+        versions: of the libraries that made it.
+        training: the recipe, and whatever else tells how it came about.
+        licence: of the weights.
+    """
+    import torch
+    from safetensors.torch import save as save_tensors
+
+    tensors = {
+        key: value.detach().to("cpu", torch.float16).contiguous() for key, value in model.state_dict().items()
+    }
+    content = save_tensors(tensors)
+    raw = {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "spec": model.spec.to_dict(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "parameters": sum(value.numel() for value in tensors.values()),
+        "data_set": data_set,
+        "metrics": {key: round(value, 5) for key, value in metrics.items()},
+        "train_command": train_command,
+        "versions": versions,
+        "licence": licence,
+        "training": training,
+    }
+    _replace(file, content)
+    _replace(file.with_suffix(".json"), (json.dumps(raw, indent=2) + "\n").encode())
+    return read_card(file)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
