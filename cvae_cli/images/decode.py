@@ -58,16 +58,18 @@ def read_bytes(file: Path) -> bytes:
         raise ImageError("permission denied") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    with os.fdopen(descriptor, "rb") as stream:
-        info = os.fstat(stream.fileno())
+    try:
+        info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             raise ImageError("not a regular file")
         if info.st_size > MAX_BYTES:
             raise ImageError(f"file of {info.st_size / 1e9:.1f} GB is over the limit of 1 GB")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
             content = stream.read()
-        except OSError as error:
-            raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    finally:
+        os.close(descriptor)
     if not content:
         raise ImageError("empty file")
     return content

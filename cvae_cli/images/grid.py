@@ -24,8 +24,10 @@ _GROUP_GAP = 24
 _CAPTION = 22
 _NOTE = 18
 _CARD, _TEXT, _NOTE_TEXT, _FRAME, _OWN_FRAME = 30, 236, 158, 74, 236
-_FONT_SIZES = (15, 14, 13, 12, 11, 10)
-_NOTE_SIZES = (12, 11, 10)
+_FONT_SIZES = (15, 14, 13, 12, 11)
+_NOTE_SIZES = (12, 11, 10, 9)
+_SMALL = 10
+_ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
 @dataclass(frozen=True)
@@ -166,29 +168,46 @@ def _scaled(pixels: Pixels, side: int, channels: int) -> Pixels:
 
 @lru_cache(maxsize=4096)
 def _caption(text: str, width: int, *, bold: bool = False, note: bool = False) -> Pixels:
-    """One line of text, centred in a strip; smaller, then cut with an ellipsis, until it fits.
+    """Text centred in a strip: smaller, then on two lines, then cut short, until it fits.
 
     Returns:
         (strip height, width, 1) uint8.
     """
-    height = _NOTE if note else _CAPTION
-    ink = _NOTE_TEXT if note else _TEXT
+    height, ink = (_NOTE, _NOTE_TEXT) if note else (_CAPTION, _TEXT)
     strip = Image.new("L", (width, height), _CARD)
-    if text:
-        text = " ".join(text.split())
-        sizes = _NOTE_SIZES if note else _FONT_SIZES
-        size = next((size for size in sizes if _font(size).getlength(text) <= width), sizes[-1])
-        font = _font(size)
-        while font.getlength(text) > width and len(text) > 1:
-            text = text.rstrip("\N{HORIZONTAL ELLIPSIS}")[:-1] + "\N{HORIZONTAL ELLIPSIS}"
-        draw = ImageDraw.Draw(strip)
-        anchor = "mt" if note else "ms"
-        y = 5 if note else height - 7
-        stroke = 0.3 if bold else 0
-        draw.text((width / 2, y), text, fill=ink, font=font, anchor=anchor, stroke_width=stroke)
+    text = " ".join(text.split())
+    if not text:
+        return np.asarray(strip)[:, :, None]
+    draw = ImageDraw.Draw(strip)
+    stroke = 0.3 if bold else 0
+    for size in _NOTE_SIZES if note else _FONT_SIZES:
+        if _font(size).getlength(text) <= width:
+            y = 5 if note else height - 7
+            anchor = "mt" if note else "ms"
+            draw.text((width / 2, y), text, ink, _font(size), anchor, stroke_width=stroke)
+            return np.asarray(strip)[:, :, None]
+    font = _font(_SMALL)
+    lines = _two_lines(text, font, width)
+    for line, y in zip(lines, (height - 14, height - 4), strict=False):
+        draw.text((width / 2, y), line, ink, font, "ms")
     return np.asarray(strip)[:, :, None]
 
 
+def _two_lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> tuple[str, str]:
+    """Break a text in two: between words if the first line takes any, else within."""
+    fitting = next((end for end in range(len(text), 0, -1) if font.getlength(text[:end]) <= width), 1)
+    at = max(text.rfind(mark, 1, fitting + 1) for mark in " _-") if fitting < len(text) else -1
+    at = at if at > fitting // 3 else fitting
+    rest = text[at:].lstrip(" ")
+    if font.getlength(rest) > width:
+        while rest and font.getlength(rest + _ELLIPSIS) > width:
+            rest = rest[:-1]
+        rest += _ELLIPSIS
+    return text[:at].rstrip(" "), rest
+
+
 @lru_cache(maxsize=32)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's wheels all have FreeType
+    return font

@@ -1,0 +1,118 @@
+"""What the tests share: images they make themselves, and models too small to be any good."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvae_cli.model.spec import ModelSpec
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "digits"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No option, shard or colour from the environment of whoever runs the tests."""
+    for name in list(os.environ):
+        if name.startswith(("CVAE_", "SLURM_")) or name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "NO_COLOR"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def examples() -> Path:
+    """The images of our own making."""
+    return EXAMPLES
+
+
+@pytest.fixture
+def digit() -> Callable[[int], np.ndarray]:
+    """A maker of 28x28 light-on-dark strokes, different for every number."""
+
+    def make(number: int) -> np.ndarray:
+        random = np.random.default_rng(number)
+        pixels = np.zeros((28, 28), np.uint8)
+        x, y = random.integers(5, 22, 2)
+        for _ in range(40):
+            x, y = np.clip([x + random.integers(-1, 2), y + random.integers(-1, 2)], 4, 23)
+            pixels[y : y + 2, x : x + 2] = 255
+        return pixels
+
+    return make
+
+
+@pytest.fixture
+def folder_of_digits(tmp_path: Path, digit: Callable[[int], np.ndarray]) -> Path:
+    """Ten images: six loose, two in a folder of a class, two in one that is none."""
+    source = tmp_path / "imgs"
+    for place, numbers in {"": range(6), "7": range(6, 8), "notes": range(8, 10)}.items():
+        (source / place).mkdir(parents=True, exist_ok=True)
+        for number in numbers:
+            Image.fromarray(digit(number)).save(source / place / f"d{number}.png")
+    return source
+
+
+@pytest.fixture
+def small_spec() -> ModelSpec:
+    """A network that is built in no time."""
+    return ModelSpec(
+        classes=("cat", "dog", "a very long class name indeed"),
+        image_size=12,
+        canvas_size=16,
+        channels=3,
+        latent_dim=4,
+        widths=(8, 8, 8, 8),
+        label_dim=4,
+        fit="crop",
+    )
+
+
+@pytest.fixture
+def small_model(tmp_path: Path, small_spec: ModelSpec) -> Path:
+    """The exported weights of an untrained network of ``small_spec``."""
+    return export_untrained(small_spec, tmp_path / "model" / "small.safetensors")
+
+
+def export_untrained(spec: ModelSpec, file: Path) -> Path:
+    """Write random weights with valid metadata."""
+    import torch
+
+    from cvae_cli.model import weights
+    from cvae_cli.model.network import ConditionalVAE
+
+    torch.manual_seed(0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    weights.export(
+        ConditionalVAE(spec),
+        file,
+        name=file.stem,
+        data_set="none",
+        metrics={"label_effect": 20.0},
+        train_command="none",
+        versions={},
+        training={},
+        licence="MIT",
+    )
+    return file
+
+
+@pytest.fixture
+def cvae(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command as a real process, in a folder of its own; stdout and stderr apart."""
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        settings: dict = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, **options}
+        command = [sys.executable, "-m", "cvae_cli", *map(os.fspath, map(_text, arguments))]
+        return subprocess.run(command, check=False, **settings)
+
+    return run
+
+
+def _text(argument: object) -> str:
+    return os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument)

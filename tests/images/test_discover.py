@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cvae_cli.errors import UserError
+from cvae_cli.images.discover import Found, check_sources, discover, from_list, in_shard, safe_relative
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+def outputs(found: list[Found]) -> list[str]:
+    return [str(item.output) for item in found]
+
+
+def test_a_walk_is_sorted_and_passes_over_what_is_no_image(tmp_path: Path) -> None:
+    touch(tmp_path, "b.png", "a.JPG", "z/c.webp", "m/d.tiff", "readme.txt", "noext")
+    touch(tmp_path, ".hidden.png", "._a.png", ".git/x.png", "__MACOSX/x.png", "Thumbs.db", "m/@eaDir/x.jpg")
+    found = list(discover([tmp_path]))
+    assert [item.relative for item in found] == ["a.JPG", "b.png", "m/d.tiff", "z/c.webp"]
+    assert outputs(found) == ["a", "b", "m/d", "z/c"]
+
+
+def test_shared_stems_keep_their_extension(tmp_path: Path) -> None:
+    touch(tmp_path, "x.png", "X.jpg", "y.png", "x.png.bmp", "sub/x.png")
+    assert sorted(outputs(list(discover([tmp_path])))) == ["X.jpg", "sub/x", "x.png", "x.png.bmp", "y"]
+
+
+def test_the_output_folder_is_never_entered(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "out/a.png", "out/sub/b.png")
+    assert outputs(list(discover([tmp_path], exclude=tmp_path / "out"))) == ["a"]
+    assert list(discover([tmp_path / "out"], exclude=tmp_path / "out")) == []
+
+
+def test_links_in_circles(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "sub/b.png")
+    (tmp_path / "sub" / "back").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "folder.png").symlink_to(tmp_path / "sub", target_is_directory=True)
+    (tmp_path / "linked.png").symlink_to(tmp_path / "a.png")
+    assert outputs(list(discover([tmp_path]))) == ["a", "linked", "sub/b"]
+
+
+def test_several_folders_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    touch(tmp_path, "a/x.png", "b/x.png", "c/a/x.png")
+    found = list(discover([tmp_path / "a", tmp_path / "b", tmp_path / "c" / "a", tmp_path / "a"]))
+    assert outputs(found) == ["a/x", "b/x", "a-2/x"]
+
+
+def test_named_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a/x.png", "b/x.png", "a/y.png", "a/y.jpg", "b/odd.name")
+    monkeypatch.chdir(tmp_path)
+    named = [Path("a/x.png"), Path("b/x.png"), Path("a/y.png"), Path("b/odd.name")]
+    assert outputs(list(discover(named))) == ["a/x", "b/x", "y.png", "odd"]
+
+
+def test_a_list_is_named_as_a_walk_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "imgs/x.png", "imgs/x.jpg", "imgs/sub/z.png")
+    monkeypatch.chdir(tmp_path)
+    lines = ["imgs/sub/z.png\n", "imgs/x.png\r\n", "\n", "imgs/x.jpg"]
+    assert outputs(list(from_list(lines))) == ["imgs/sub/z", "imgs/x.png", "imgs/x.jpg"]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "locked/b.png")
+    (tmp_path / "locked").chmod(0)
+    try:
+        found = list(discover([tmp_path]))
+    finally:
+        (tmp_path / "locked").chmod(0o755)
+    assert [item.relative for item in found] == ["a.png", "locked"]
+    assert "cannot be listed" in found[1].problem
+
+
+def test_a_folder_that_vanishes_is_reported(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "sub/b.png")
+    walk = discover([tmp_path])
+    assert next(walk).relative == "a.png"
+    (tmp_path / "sub" / "b.png").unlink()
+    (tmp_path / "sub").rmdir()
+    (gone,) = walk
+    assert "cannot be listed" in gone.problem
+
+
+def test_missing_sources(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        check_sources([tmp_path, tmp_path / "nowhere"])
+
+
+@given(st.lists(st.sampled_from(["..", ".", "/", "a", "b c", "-x", "\n", "é", "..."]), min_size=1, max_size=6))
+def test_no_path_leaves_the_output_folder(parts: list[str]) -> None:
+    place = safe_relative(Path(*parts))
+    assert not place.is_absolute()
+    assert ".." not in place.parts
+    assert place.parts
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(1, 7))
+def test_every_image_is_in_just_one_shard(name: str, count: int) -> None:
+    found = Found(Path("x"), "x", "x", PurePosixPath(name))
+    assert sum(in_shard(found, index, count) for index in range(count)) == 1

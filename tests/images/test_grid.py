@@ -1,0 +1,100 @@
+"""Grids as pictures; where one differs, actual and expected are kept to be looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvae_cli.images.grid import Layout, Original, SheetRow, draw_row, draw_sheet
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def tile(number: int, side: int = 28, channels: int = 1) -> np.ndarray:
+    """A disc in a corner that tells the number."""
+    y, x = np.mgrid[0:side, 0:side]
+    disc = ((x - side * (0.3 + 0.1 * number)) ** 2 + (y - side / 2) ** 2 < (side / 5) ** 2) * 255
+    return np.repeat(disc.astype(np.uint8)[None], channels, axis=0)
+
+
+def check(picture: np.ndarray, name: str, tmp_path: Path) -> None:
+    """Compare with the golden picture; captions may differ a little between FreeType versions."""
+    expected = np.asarray(Image.open(GOLDEN / name))
+    same = expected.shape == picture.shape
+    if same:
+        difference = np.abs(expected.astype(int) - picture.astype(int))
+        same = difference.mean() < 1.0
+    if not same:
+        Image.fromarray(picture).save(tmp_path / f"actual-{name}")
+        Image.fromarray(expected).save(tmp_path / f"expected-{name}")
+        pytest.fail(f"{name} differs; see actual and expected in {tmp_path}")
+
+
+def row() -> np.ndarray:
+    original = Original(tile(0).transpose(1, 2, 0), "7", "from folder")
+    return draw_row(Layout(28, 1), original, [("cat", tile(1)), ("a very long class name", tile(2))])
+
+
+def colour_row() -> np.ndarray:
+    original = Original(tile(0, 90, 3).transpose(1, 2, 0), "ship", "predicted 98%")
+    return draw_row(Layout(32, 3), original, [("automobile", tile(1, 32, 3)), ("frog", tile(3, 32, 3))])
+
+
+def sheet() -> np.ndarray:
+    rows = [
+        SheetRow([tile(i), tile(i + 1)], Original(tile(0).transpose(1, 2, 0), "0"), own=i % 2)
+        for i in range(3)
+    ]
+    return draw_sheet(Layout(28, 1), ["0", "1"], rows)
+
+
+def prior_sheet() -> np.ndarray:
+    return draw_sheet(Layout(28, 1), ["zero", "one"], [SheetRow([tile(1), tile(2)])])
+
+
+PICTURES = {"row.png": row, "colour_row.png": colour_row, "sheet.png": sheet, "prior_sheet.png": prior_sheet}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_golden(name: str, tmp_path: Path) -> None:
+    check(PICTURES[name](), name, tmp_path)
+
+
+@pytest.mark.parametrize(("native", "side"), [(28, 84), (32, 64), (64, 64), (100, 100), (12, 72)])
+def test_tiles_are_whole_multiples_of_at_least_64_pixels(native: int, side: int) -> None:
+    assert Layout(native, 1).tile == side
+
+
+def test_tiles_are_scaled_by_nearest_neighbour() -> None:
+    random = np.random.default_rng(0).integers(0, 256, (1, 28, 28), np.uint8)
+    picture = draw_row(Layout(28, 1), Original(random.transpose(1, 2, 0), "x"), [("y", random)])
+    big = random[0].repeat(3, axis=0).repeat(3, axis=1)
+    found = [
+        x for x in range(picture.shape[1] - 84) if np.array_equal(picture[36 : 36 + 84, x : x + 84], big)
+    ]
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("name", ["x" * 500, "  spaced \n name ", "ünïcödé", "", "\u0301"])
+def test_any_class_name_fits(name: str) -> None:
+    picture = draw_row(Layout(28, 1), Original(tile(0).transpose(1, 2, 0), name, name), [(name, tile(1))])
+    plain = draw_row(Layout(28, 1), Original(tile(0).transpose(1, 2, 0), "x"), [("y", tile(1))])
+    assert picture.shape == plain.shape
+
+
+def test_a_long_name_is_shortened_visibly() -> None:
+    layout, original = Layout(28, 1), Original(tile(0).transpose(1, 2, 0), "x")
+    long = draw_row(layout, original, [("automobiles and lorries", tile(1))])
+    other = draw_row(layout, original, [("automobiles and buses", tile(1))])
+    assert long[:36].max() > 200  # something is written
+    assert not np.array_equal(long[:36], draw_row(layout, original, [("", tile(1))])[:36])
+    assert other.shape == long.shape
+
+
+if __name__ == "__main__":  # writes the golden pictures again, after they were looked at
+    GOLDEN.mkdir(exist_ok=True)
+    for file, make in PICTURES.items():
+        Image.fromarray(make()).save(GOLDEN / file)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from cvae_cli.errors import ImageError
+from cvae_cli.images.prepare import Target, prepare
+
+STROKES = Target(size=28, channels=1, light_on_dark=True, fit="pad", margin=1 / 7)
+PICTURES = Target(size=32, channels=3, light_on_dark=False, fit="crop", margin=0.0)
+
+
+def pixels(height: int, width: int, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, channels), np.uint8)
+
+
+@given(arrays.arrays(np.uint8, (28, 28, 1)))
+def test_native_size_is_taken_as_it_is(image: np.ndarray) -> None:
+    prepared = prepare(image, STROKES, invert="never")
+    assert np.array_equal(prepared.native[0], image[:, :, 0])
+    assert np.array_equal(prepared.undo(prepared.native)[0], image[:, :, 0])
+    assert prepared.steps == {}
+
+
+@given(arrays.arrays(np.uint8, (28, 28, 1)))
+def test_inverting_is_undone(image: np.ndarray) -> None:
+    image[0], image[-1], image[:, 0], image[:, -1], image[14, 14] = 255, 255, 255, 255, 0
+    prepared = prepare(image, STROKES, invert="always")
+    assert prepared.inverted
+    assert prepared.native[0, 14, 14] == 255
+    assert np.array_equal(prepared.undo(prepared.native)[0], image[:, :, 0])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.sampled_from([1, 3]),
+    st.sampled_from([STROKES, PICTURES]),
+    st.sampled_from(["auto", "always", "never"]),
+)
+def test_any_size_comes_out_native(height: int, width: int, channels: int, target: Target, invert: str) -> None:
+    try:
+        prepared = prepare(pixels(height, width, channels), target, invert=invert)
+    except ImageError as error:
+        assert "blank" in str(error)  # a handful of pixels may well have nothing on them
+        return
+    assert prepared.native.shape == (target.channels, target.size, target.size)
+    assert prepared.native.dtype == prepared.shown.dtype == np.uint8
+    assert prepared.shown.shape[0] == prepared.shown.shape[1]
+    assert prepared.native.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("ground", "ink", "inverted"), [(0, 255, False), (230, 40, True), (90, 200, False)])
+@pytest.mark.parametrize("size", [(28, 28), (200, 130), (1000, 1400)])
+def test_polarity_is_found(ground: int, ink: int, inverted: bool, size: tuple[int, int]) -> None:
+    image = np.full((*size, 1), ground, np.uint8)
+    h, w = size
+    image[h // 4 : 3 * h // 4, w // 2 : w // 2 + max(3, w // 12)] = ink
+    prepared = prepare(image, STROKES)
+    assert prepared.inverted is inverted
+    # Bright stroke, dark ground, whatever it was; at native size a light-on-dark picture stays as it is.
+    assert prepared.native[0, 14, 13:16].max() > 150
+    if inverted or size != (28, 28):
+        assert prepared.native[0, :2].max() < 20
+
+
+def test_strokes_are_centred_and_scaled_to_twenty_pixels() -> None:
+    image = np.zeros((600, 400, 1), np.uint8)
+    image[100:300, 50:70] = 255
+    native = prepare(image, STROKES).native[0]
+    rows = np.flatnonzero((native > 100).any(axis=1))
+    assert 19 <= rows[-1] - rows[0] + 1 <= 21
+    centre = (native.sum(axis=0) * np.arange(28)).sum() / native.sum()
+    assert centre == pytest.approx(13.5, abs=0.6)
+
+
+def test_uneven_light_does_not_become_strokes() -> None:
+    image = np.tile(np.linspace(150, 250, 400), (400, 1))
+    image[120:280, 190:215] = 30
+    native = prepare(image.astype(np.uint8)[:, :, None], STROKES).native[0]
+    assert native[:, :6].max() < 40
+    assert native[:, -6:].max() < 40
+    assert native[14, 14] > 200
+
+
+def test_a_blank_page_is_refused() -> None:
+    with pytest.raises(ImageError, match="blank"):
+        prepare(np.full((100, 100, 1), 240, np.uint8), STROKES)
+
+
+def test_crop_takes_the_middle() -> None:
+    image = np.zeros((100, 300, 3), np.uint8)
+    image[:, 100:200] = (200, 100, 50)
+    prepared = prepare(image, PICTURES)
+    assert np.abs(prepared.native[:, 4:-4, 4:-4].astype(int).mean(axis=(1, 2)) - (200, 100, 50)).max() < 2
+    assert prepared.steps["cut"] == [100, 0, 200, 100]
+
+
+def test_resizing_is_antialiased() -> None:
+    stripes = np.zeros((320, 320, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(prepare(stripes, PICTURES).native.astype(int) - 127).max() < 12
+
+
+@pytest.mark.parametrize(("channels", "target"), [(1, PICTURES), (3, STROKES)])
+def test_channels_are_converted(channels: int, target: Target) -> None:
+    image = pixels(target.size, target.size, channels)
+    prepared = prepare(image, target, invert="never")
+    assert prepared.native.shape[0] == target.channels
+    assert prepared.steps["channels"] == [channels, target.channels]
+    if channels == 3:
+        assert np.array_equal(prepared.native[0], np.asarray(Image.fromarray(image).convert("L")))

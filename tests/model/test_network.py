@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cvae_cli.model.canvas import from_canvas, to_canvas
+from cvae_cli.model.network import ConditionalVAE
+from cvae_cli.model.spec import ModelSpec
+
+
+@pytest.fixture
+def model(small_spec: ModelSpec) -> ConditionalVAE:
+    torch.manual_seed(0)
+    return ConditionalVAE(small_spec).eval()
+
+
+def test_shapes_and_ranges(model: ConditionalVAE) -> None:
+    x, y = torch.rand(5, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1])
+    mu, logvar = model.encode(x, y)
+    assert mu.shape == logvar.shape == (5, 4)
+    drawn = model.decode(mu, y)
+    assert drawn.shape == x.shape
+    assert 0 <= drawn.min()
+    assert drawn.max() <= 1
+    assert model.classify(x).shape == (5, 3)
+
+
+def test_terms_are_named_and_add_up(model: ConditionalVAE) -> None:
+    terms = model(torch.rand(5, 3, 16, 16), torch.zeros(5, dtype=torch.int64))
+    assert terms.elbo.item() == pytest.approx(-(terms.recon_loss + terms.kl).item())
+    assert terms.kl.item() >= 0
+
+
+def test_relabel_is_decode_for_every_target(model: ConditionalVAE) -> None:
+    mu, targets = torch.randn(4, 4), torch.tensor([[0, 1], [1, 2], [2, 0], [1, 1]])
+    with torch.no_grad():
+        tiles = model.relabel(mu, targets)
+        for row in range(4):
+            for column in range(2):
+                alone = model.decode(mu[row : row + 1], targets[row, column : column + 1])[0]
+                torch.testing.assert_close(tiles[row, column], alone)
+
+
+def test_the_label_enters_at_every_scale(model: ConditionalVAE) -> None:
+    """Cut the label off at every scale but one: the picture must still follow it."""
+    decoder = model.decoder
+    films = {name: getattr(decoder, name).film for name in ("block8", "block4", "block2", "block1")}
+    seen = {}
+
+    def condition_of(y: int) -> dict[str, torch.Tensor]:
+        inputs: dict[str, torch.Tensor] = {}
+        hooks = [
+            film.register_forward_hook(lambda _, args, __, name=name: inputs.update({name: args[0]}))
+            for name, film in films.items()
+        ]
+        with torch.no_grad():
+            model.decode(torch.zeros(1, 4), torch.tensor([y]))
+        for hook in hooks:
+            hook.remove()
+        return inputs
+
+    for y in (0, 1):
+        seen[y] = condition_of(y)
+    for name in films:
+        assert not torch.equal(seen[0][name], seen[1][name]), name
+
+
+def test_an_output_depends_on_its_own_image_alone(model: ConditionalVAE) -> None:
+    x, y = torch.rand(6, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1, 2])
+    with torch.no_grad():
+        together = model.encode(x, y)[0]
+        x[1:] = torch.rand(5, 3, 16, 16)
+        assert torch.equal(model.encode(x, y)[0][0], together[0])
+
+
+@pytest.mark.parametrize(("size", "canvas"), [(28, 32), (12, 16), (32, 32), (13, 16)])
+def test_canvas_and_back(size: int, canvas: int) -> None:
+    images = torch.randint(0, 256, (3, 1, size, size), dtype=torch.uint8)
+    x = to_canvas(images, canvas)
+    assert x.shape == (3, 1, canvas, canvas)
+    assert torch.equal(from_canvas(x, size), images)
+
+
+def test_the_mnist_model_is_as_small_as_promised() -> None:
+    from cvae_cli.engine.recipes import MNIST
+
+    model = ConditionalVAE(MNIST.spec)
+    assert sum(value.numel() for value in model.parameters()) <= 4_000_000
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.decode(torch.zeros(1, MNIST.spec.latent_dim), torch.tensor([3]))
+    assert 0 < counter.get_total_flops() / 2 <= 12_000_000

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cvae_cli.errors import WeightsError
+from cvae_cli.model.spec import ModelSpec
+
+
+def test_round_trip_through_json(small_spec: ModelSpec) -> None:
+    assert ModelSpec.from_dict(json.loads(json.dumps(small_spec.to_dict()))) == small_spec
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"classes": ["one"]}, "classes"),
+        ({"classes": ["a", "a"]}, "classes"),
+        ({"classes": ["a", 3]}, "class name"),
+        ({"classes": "ab"}, "classes"),
+        ({"image_size": 33}, "canvas_size"),
+        ({"canvas_size": 30}, "canvas_size"),
+        ({"latent_dim": 0}, "latent_dim"),
+        ({"latent_dim": True}, "latent_dim"),
+        ({"latent_dim": "16"}, "latent_dim"),
+        ({"widths": [8, 8, 8]}, "widths"),
+        ({"channels": 4}, "channels"),
+        ({"arch": "__import__('os')"}, "arch"),
+        ({"polarity": "dark"}, "polarity"),
+        ({"margin": 0.5}, "margin"),
+        ({"label_in_encoder": 1}, "label_in_encoder"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_bad_field_is_named(change: dict, names: str) -> None:
+    raw = {**ModelSpec(classes=("a", "b")).to_dict(), **change}
+    with pytest.raises(WeightsError, match=names):
+        ModelSpec.from_dict(raw)
+
+
+@pytest.mark.parametrize("raw", [None, [], {}, {"image_size": 28}])
+def test_not_a_spec(raw: object) -> None:
+    with pytest.raises(WeightsError):
+        ModelSpec.from_dict(raw)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cvae_cli.errors import UnknownModelError, WeightsError
+from cvae_cli.model import weights
+
+
+def change_card(file: Path, **changes: object) -> None:
+    card = file.with_suffix(".json")
+    raw = {**json.loads(card.read_text()), **changes}
+    card.write_text(json.dumps({key: value for key, value in raw.items() if value is not ...}))
+
+
+def rewrite(file: Path, content: bytes) -> None:
+    """Other weights with metadata that agrees with them."""
+    file.write_bytes(content)
+    change_card(file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def test_export_and_load(small_model: Path) -> None:
+    model, card = weights.load(small_model)
+    assert card.name == "small"
+    assert not model.training
+    assert card.raw["bytes"] == small_model.stat().st_size
+    assert card.raw["parameters"] == sum(value.numel() for value in model.state_dict().values())
+    assert not list(small_model.parent.glob(".*"))
+
+
+def damage_metadata(**changes: object) -> Callable[[Path], None]:
+    return lambda file: change_card(file, **changes)
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-7] ^= 1
+    file.write_bytes(content)
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def drop_tensor(file: Path) -> None:
+    from safetensors.torch import load, save
+
+    tensors = load(file.read_bytes())
+    tensors.pop("decoder.out.bias")
+    rewrite(file, save(tensors))
+
+
+def reshape_tensor(file: Path) -> None:
+    from safetensors.torch import load, save
+
+    tensors = load(file.read_bytes())
+    tensors["decoder.out.bias"] = torch.zeros(9)
+    rewrite(file, save(tensors))
+
+
+def add_tensor(file: Path) -> None:
+    from safetensors.torch import load, save
+
+    rewrite(file, save({**load(file.read_bytes()), "extra": torch.zeros(1)}))
+
+
+def poison_tensor(file: Path) -> None:
+    from safetensors.torch import load, save
+
+    tensors = load(file.read_bytes())
+    tensors["decoder.out.bias"][0] = float("nan")
+    rewrite(file, save(tensors))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_metadata(format_version=2), "format version 2"),
+        (damage_metadata(format_version=...), "format version None"),
+        (damage_metadata(sha256=...), "'sha256' is missing"),
+        (damage_metadata(metrics=[]), "'metrics' has the wrong type"),
+        (damage_metadata(spec={"classes": ["a"]}), "classes"),
+        (lambda file: file.with_suffix(".json").unlink(), "missing beside it"),
+        (lambda file: file.with_suffix(".json").write_text("{"), "not valid JSON"),
+        (lambda file: file.with_suffix(".json").write_bytes(b"\xff\xfe"), "not valid JSON"),
+        (lambda file: file.with_suffix(".json").write_text("[]"), "not a JSON object"),
+        (cut_short, "bytes, but its metadata says"),
+        (flip_a_bit, "sha256"),
+        (lambda file: rewrite(file, b"\x08" * 400), "not a valid safetensors file"),
+        (drop_tensor, "'decoder.out.bias' is missing"),
+        (reshape_tensor, "has shape"),
+        (add_tensor, "'extra' is not part"),
+        (poison_tensor, "not finite"),
+    ],
+)
+def test_damage_is_refused_with_its_reason(
+    small_model: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(small_model)
+    with pytest.raises(WeightsError, match=message):
+        weights.load(small_model)
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("exploded"),))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_pickle_is_never_opened(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if zipped:
+        torch.save({"weights": _Bomb()}, small_model)
+    else:
+        small_model.write_bytes(pickle.dumps(_Bomb()))
+    rewrite(small_model, small_model.read_bytes())
+    with pytest.raises(WeightsError, match="pickle"):
+        weights.load(small_model)
+    assert not Path("exploded").exists()
+
+
+def test_resolve(small_model: Path, tmp_path: Path) -> None:
+    assert weights.resolve(str(small_model)) == small_model
+    assert weights.resolve(str(small_model.with_suffix(".json"))) == small_model
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.safetensors").write_bytes(b"")
+    assert weights.resolve(str(run)) == run / "model.safetensors"
+    with pytest.raises(UnknownModelError, match="mnist"):
+        weights.resolve("nist")
+
+
+@pytest.mark.parametrize("name", sorted(weights.shipped()))
+def test_shipped_weights_agree_with_their_metadata(name: str) -> None:
+    file = weights.shipped()[name]
+    model, card = weights.load(file)
+    assert card.name == name
+    assert file.stat().st_size <= 16_000_000
+    assert card.raw["train_command"].startswith(f"cvae train --data {card.raw['data_set']} ")
+    assert card.raw["licence"] == "MIT"
+    assert not card.ignores_label
+    assert model.spec == card.spec
+
+
+def test_mnist_is_shipped_as_its_recipe_makes_it() -> None:
+    from cvae_cli.engine.recipes import MNIST
+
+    card = weights.read_card(weights.shipped()["mnist"])
+    assert card.spec == MNIST.spec
+    assert card.raw["training"]["recipe"] == json.loads(json.dumps(MNIST.to_dict()))
