@@ -106,21 +106,21 @@ def print_failure(console: Console, path: str, reason: str) -> None:
     """One bad image: its path and what is wrong with it."""
     from rich.text import Text
 
-    console.print(Text.assemble(("failed ", "red"), _visible(path), ": ", reason))
+    console.print(Text.assemble(("failed ", "red"), visible(path), ": ", reason))
 
 
 def print_error(message: str) -> None:
     """A mistake of the user, and what to do about it."""
     from rich.text import Text
 
-    make_console().print(Text.assemble(("error: ", "bold red"), _visible(message)))
+    make_console().print(Text.assemble(("error: ", "bold red"), visible(message)))
 
 
 def print_warning(console: Console, message: str) -> None:
     """Something that the user must not overlook."""
     from rich.text import Text
 
-    console.print(Text.assemble(("warning: ", "bold yellow"), _visible(message)))
+    console.print(Text.assemble(("warning: ", "bold yellow"), visible(message)))
 
 
 def count_in_background(count: Callable[[], int], tell: Callable[[int], None]) -> None:
@@ -137,7 +137,7 @@ def count_in_background(count: Callable[[], int], tell: Callable[[int], None]) -
     threading.Thread(target=work, daemon=True, name="cvae-count").start()
 
 
-def _visible(text: str) -> str:
-    """Text without control characters or broken encoding: a file's name may hold any."""
+def visible(text: str) -> str:
+    """Text on one line, without control characters or broken encoding: a file's name may hold any."""
     clean = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in clean)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in clean)

@@ -36,7 +36,7 @@ from cvae_cli.outcomes import Report
 @options.precision
 @click.option("--overwrite", is_flag=True, help="Replace a file that cvae did not write.")
 @click.pass_context
-def command(ctx: click.Context, source: tuple[Path, ...], **asked: Any) -> None:
+def command(ctx: click.Context, /, source: tuple[Path, ...], **asked: Any) -> None:
     """Make one contact sheet of the images of SOURCE: a row an image, a column a class.
 
     The original comes first; the frame of its own class is bright, and what stands there is its

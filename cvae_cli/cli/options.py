@@ -14,7 +14,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DASH = Path("-")
 
 
-class Shard(click.ParamType):
+class Shard(click.ParamType):  # type: ignore[type-arg]
     """``I/N``: the I-th of N parts."""
 
     name = "I/N"
@@ -29,7 +29,7 @@ class Shard(click.ParamType):
         return self.fail(f"{value!r} is not of the form I/N with 1 <= I <= N, such as 1/4.", param, ctx)
 
 
-class Names(click.ParamType):
+class Names(click.ParamType):  # type: ignore[type-arg]
     """Names with commas between them."""
 
     name = "CLASS,..."

@@ -20,6 +20,7 @@ from cvae_cli.cli.console import (
     make_console,
     print_failure,
     verbosity,
+    visible,
 )
 from cvae_cli.outcomes import Report
 
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     source: tuple[Path, ...],
     shard: tuple[int, int] | None,
     fail_fast: bool,
@@ -108,12 +110,14 @@ def command(
             if as_json:
                 click.echo(json.dumps(outcome.to_dict()))
             elif outcome.status == "planned":
-                click.echo("\n".join(_shown(job.out / name) for name in outcome.outputs))
+                for name in outcome.outputs:
+                    click.echo(os.fsencode(job.out / name))  # names need not be valid UTF-8
             if outcome.status == "failed":
                 print_failure(console, outcome.path, outcome.reason)
             elif verbosity() >= 1:
                 console.print(
-                    f"{outcome.status} {outcome.path}: {outcome.label} ({outcome.label_source})", markup=False
+                    f"{outcome.status} {visible(outcome.path)}: {outcome.label} ({outcome.label_source})",
+                    markup=False,
                 )
             progress.update(report)
             if stopped or (fail_fast and report.failed):
@@ -149,11 +153,7 @@ def _summary(report: Report, job: RelabelOptions) -> str:
         parts.append(f"{report.failed} failed")
     names = {"folder": "from their folder", "predict": "predicted", "class": "as given", "csv": "from CSV"}
     labels = ", ".join(f"{count} {names[source]}" for source, count in report.labels.most_common())
-    return f"{', '.join(parts)} -> {_shown(job.out)}" + (f"  (labels: {labels})" if labels else "")
-
-
-def _shown(path: Path) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return f"{', '.join(parts)} -> {visible(str(job.out))}" + (f"  (labels: {labels})" if labels else "")
 
 
 @contextmanager

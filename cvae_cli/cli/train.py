@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     help="auto is bf16 where the hardware has it, else fp32.",
 )
 @click.pass_context
-def command(ctx: click.Context, **asked: Any) -> None:
+def command(ctx: click.Context, /, **asked: Any) -> None:
     """Train a model whose label decides what is drawn, and export its best weights.
 
     The run folder gets checkpoints, TensorBoard logs (logs/), and after each epoch that is the

@@ -48,7 +48,7 @@ class Drawer:
         self.batch_size = batch_size or (32 if self.device.type == "cpu" else 256)
         model, self.card = weights.load(file)
         self.spec = self.card.spec
-        self.model: ConditionalVAE = model.to(self.device, memory_format=torch.channels_last)
+        self.model: ConditionalVAE = model.to(memory_format=torch.channels_last).to(self.device)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(

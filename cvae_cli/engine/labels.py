@@ -96,7 +96,9 @@ def read_table(file: Path, classes: tuple[str, ...]) -> dict[str, int]:
     try:
         with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as stream:
             for number, row in enumerate(csv.reader(stream), start=1):
-                if not row or (number == 1 and [cell.strip().casefold() for cell in row] == ["path", "label"]):
+                if not row or (
+                    number == 1 and [cell.strip().casefold() for cell in row] == ["path", "label"]
+                ):
                     continue
                 where = f"{file}, line {number}"
                 if len(row) != 2 or not row[0]:

@@ -70,6 +70,7 @@ class Objective(nn.Module):
             self.discriminator = ProjectionDiscriminator(recipe.spec, recipe.discriminator_width).to(
                 memory_format=torch.channels_last
             )
+        self.updates: Tensor
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def to_input(self, images: Tensor) -> Tensor:
@@ -156,8 +157,8 @@ class Objective(nn.Module):
         self.updates += 1
         step = int(self.updates)
         decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
-        averaged, current = list(self.averaged.parameters()), list(self.model.parameters())
-        torch._foreach_lerp_(averaged, current, 1.0 - decay)
+        averaged: list[Tensor] = list(self.averaged.parameters())
+        torch._foreach_lerp_(averaged, list[Tensor](self.model.parameters()), 1.0 - decay)
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """What the optimiser takes: the model, and the discriminator at its own rate."""

@@ -59,7 +59,9 @@ class Recipe:
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Recipe:
         """The inverse of :meth:`to_dict`."""
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+        }
         values["spec"] = ModelSpec.from_dict(raw["spec"])
         values["loss"] = LossWeights(**raw["loss"])
         return cls(**values)

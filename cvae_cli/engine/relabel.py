@@ -92,6 +92,8 @@ def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
     """
     if options.listing is None:
         discover.check_sources(options.sources)
+        if any(source.is_dir() and source.resolve() == options.out.resolve() for source in options.sources):
+            raise UserError(f"{options.out} is the source itself; choose another folder for --out.")
     card = weights.read_card(weights.resolve(options.model))
     rule = LabelRule(options.labels, card.spec.classes)
     targets = _target_indices(options.targets, card.spec)
@@ -190,7 +192,9 @@ class _Job:
             place = type(place)(place.parts[0] + "_", *place.parts[1:])
         names = [f"{place}.png"] if self.grids else []
         if self.tiles:
-            names += [f"{TILES}/{_folder_name(self.spec.classes[index])}/{found.output}.png" for index in targets]
+            names += [
+                f"{TILES}/{_folder_name(self.spec.classes[index])}/{found.output}.png" for index in targets
+            ]
         return names
 
     def fingerprint(self, found: discover.Found, sha256: str, label: Label | None) -> str:
@@ -297,7 +301,11 @@ def _load(job: _Job, found: discover.Found) -> _Loaded | ImageOutcome:
             return finished
         if label is not None and not job.targets_of(label.index):
             return _outcome(
-                job, found, "skipped", reason="already of the only class to draw", label=label.index,
+                job,
+                found,
+                "skipped",
+                reason="already of the only class to draw",
+                label=label.index,
                 label_source=label.source,
             )
         decoded = decode.decode(content)
@@ -305,13 +313,13 @@ def _load(job: _Job, found: discover.Found) -> _Loaded | ImageOutcome:
         prepared = prepare.prepare(decoded.pixels, job.target, invert=job.options.invert)
     except ImageError as error:
         index, source = (label.index, label.source) if label else (None, None)
-        return _outcome(job, found, "failed", reason=str(error), label=index, label_source=source, prepared=notes)
+        return _outcome(
+            job, found, "failed", reason=str(error), label=index, label_source=source, prepared=notes
+        )
     return _Loaded(found, prepared, label, fingerprint, {**notes, **prepared.steps})
 
 
-def _finished(
-    job: _Job, found: discover.Found, label: Label | None, fingerprint: str
-) -> ImageOutcome | None:
+def _finished(job: _Job, found: discover.Found, label: Label | None, fingerprint: str) -> ImageOutcome | None:
     """The outcome of an image all of whose pictures are there with matching provenance."""
     # Without a label the first target that is never its own is not known: look at any picture.
     known = job.targets_of(label.index if label else None)
@@ -353,8 +361,8 @@ def _draw_batch(job: _Job, drawer: Drawer, batch: list[_Slot], pool: ThreadPoolE
     confidences: list[float | None] = [None] * len(loaded)
     if (labels < 0).any():
         predicted, confidence = drawer.classify(images)
-        for i in np.flatnonzero(labels < 0):
-            labels[i], confidences[i] = predicted[i], float(confidence[i])
+        for number in np.flatnonzero(labels < 0).tolist():
+            labels[number], confidences[number] = predicted[number], float(confidence[number])
     targets = [job.targets_of(int(label)) for label in labels]
     # One shape for the whole run: where fewer are wanted, the rest of the row is thrown away.
     columns = len(job.targets) - (len(job.targets) == job.spec.num_classes)
@@ -383,8 +391,14 @@ def _finish(
     found = loaded.found
     if not targets:
         return _outcome(
-            job, found, "skipped", reason="already of the only class to draw", label=label,
-            label_source=label_source, confidence=confidence, prepared=loaded.steps,
+            job,
+            found,
+            "skipped",
+            reason="already of the only class to draw",
+            label=label,
+            label_source=label_source,
+            confidence=confidence,
+            prepared=loaded.steps,
         )
     shown = [loaded.prepared.undo(tile) for tile in tiles]
     names = [job.spec.classes[index] for index in targets]
@@ -411,8 +425,15 @@ def _finish(
         pixels = np.ascontiguousarray(tile.transpose(1, 2, 0))
         job.folder.write(output, save.encode_png(pixels, {**provenance, "target": name}))
     return _outcome(
-        job, found, "done", label=label, label_source=label_source, confidence=confidence,
-        targets=targets, outputs=tuple(outputs), prepared=loaded.steps,
+        job,
+        found,
+        "done",
+        label=label,
+        label_source=label_source,
+        confidence=confidence,
+        targets=targets,
+        outputs=tuple(outputs),
+        prepared=loaded.steps,
     )
 
 
@@ -432,8 +453,12 @@ def _plan(job: _Job) -> Iterator[ImageOutcome]:
         finished = None if job.options.overwrite else _finished(job, found, label, fingerprint)
         targets = job.targets_of(label.index if label else None)
         yield finished or _outcome(
-            job, found, "planned", label=label.index if label else None,
-            label_source=label.source if label else "predict", targets=targets,
+            job,
+            found,
+            "planned",
+            label=label.index if label else None,
+            label_source=label.source if label else "predict",
+            targets=targets,
             outputs=tuple(job.outputs(found, targets)),
         )
 

@@ -22,7 +22,9 @@ MAX_ROWS = 1000
 
 @dataclass(frozen=True)
 class SheetOptions:
-    """What the user asked for; fields as in :class:`RelabelOptions`, and:
+    """What the user asked for.
+
+    Fields not listed are those of :class:`RelabelOptions`.
 
     Attributes:
         out: the PNG to write.
@@ -114,7 +116,9 @@ def _image_rows(
 def _check_output(options: SheetOptions) -> None:
     out = options.out
     if out.is_dir():
-        raise OutputError(f"{out} is a folder; --out takes the name of a PNG file, such as {out / 'sheet.png'}.")
+        raise OutputError(
+            f"{out} is a folder; --out takes the name of a PNG file, such as {out / 'sheet.png'}."
+        )
     if out.suffix.casefold() != ".png":
         raise OutputError(f"{out}: the sheet is a PNG; give it a name that ends in .png.")
     if out.exists() and not options.overwrite and save.read_provenance(out) is None:

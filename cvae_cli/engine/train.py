@@ -203,7 +203,7 @@ class RelabelModule(pl.LightningModule):
         writer.add_image("relabelled", _mosaic(rows), epoch)
 
 
-class _StoppedBySignal(Exception):
+class _StoppedBySignal(Exception):  # noqa: N818 - nothing went wrong
     """Unwinds Lightning's loops after the step in which a signal came."""
 
 
@@ -363,7 +363,10 @@ def _resolve_folder(options: TrainOptions, recipe: Recipe) -> Path:
     """The run folder: asked for, or the next free one below ``runs/``; made and described."""
     wanted = {"data": options.data, "seed": options.seed, "recipe": recipe.to_dict()}
     if options.out is None:
-        runs = [Path("runs") / options.data, *(Path("runs") / f"{options.data}-{n}" for n in range(2, 10_000))]
+        runs = [
+            Path("runs") / options.data,
+            *(Path("runs") / f"{options.data}-{n}" for n in range(2, 10_000)),
+        ]
         taken = [run for run in runs if run.exists()]
         if options.resume and not taken:
             raise UserError(f"there is no run of {options.data} below runs/ to resume; leave out --resume.")
@@ -406,7 +409,7 @@ def _loader(data: datasets.LabelledImages, batch_size: int, *, shuffle: bool) ->
         batch_size=batch_size,
         shuffle=shuffle,
         drop_last=shuffle,
-        collate_fn=_as_is,
+        collate_fn=_as_is,  # type: ignore[arg-type]
     )
 
 

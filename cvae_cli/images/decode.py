@@ -117,8 +117,20 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
         raise ImageError("too many pixels (decompression bomb)") from None
     except MemoryError:
         raise ImageError("too large for the memory of this machine") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, TypeError, KeyError,
-            IndexError, AttributeError, ZeroDivisionError, OverflowError, RuntimeError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        ZeroDivisionError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
         # What Pillow's decoders raise on damaged files is not limited to OSError.
         raise ImageError(f"damaged image: {_reason(error)}") from error
     return Decoded(pixels, hashlib.sha256(content).hexdigest(), notes)
@@ -162,9 +174,9 @@ def _scale_deep(values: NDArray[Any], notes: dict[str, Any]) -> NDArray[np.uint8
     if values.dtype.kind in "iu":
         if low >= 0 and high <= 65535:  # 32-bit "I" is how 16-bit files are often held
             low, high = 0.0, 65535.0 if high > 255 or values.dtype.itemsize == 2 else 255.0
-    elif 0.0 <= low and high <= 1.0:
+    elif low >= 0.0 and high <= 1.0:
         low, high = 0.0, 1.0
-    elif 0.0 <= low and high <= 255.0:
+    elif low >= 0.0 and high <= 255.0:
         low, high = 0.0, 255.0
     span = high - low
     scaled = (numbers - low) * (255.0 / span) if span > 0 else np.zeros_like(numbers)

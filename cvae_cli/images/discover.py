@@ -15,7 +15,23 @@ from pathlib import Path, PurePosixPath
 from cvae_cli.errors import UserError
 
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .webp .bmp .dib .gif .tif .tiff .pnm .pbm .pgm .ppm".split()
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".pnm",
+        ".pbm",
+        ".pgm",
+        ".ppm",
+    ]
 )
 """Suffixes, in lower case, of the files that a walk takes for images. What a file is decides
 its content: a file named explicitly, or on stdin, is read whatever its name."""

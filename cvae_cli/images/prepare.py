@@ -166,13 +166,13 @@ def _frame_strokes(
 
     weight = np.where(mask, ink, 0.0)
     centre_y = (float((weight.sum(axis=1) * np.arange(len(weight))).sum() / weight.sum()) + 0.5) * factor
-    centre_x = (
-        float((weight.sum(axis=0) * np.arange(weight.shape[1])).sum() / weight.sum()) + 0.5
-    ) * factor
+    centre_x = (float((weight.sum(axis=0) * np.arange(weight.shape[1])).sum() / weight.sum()) + 0.5) * factor
     side = max(bottom - top, right - left) / (1.0 - 2.0 * target.margin)
     # Nothing of the content may fall outside, however lopsided its mass.
-    side = max(side, *(2.0 * reach for reach in (
-        centre_y - top, bottom - centre_y, centre_x - left, right - centre_x)))
+    side = max(
+        side,
+        *(2.0 * reach for reach in (centre_y - top, bottom - centre_y, centre_x - left, right - centre_x)),
+    )
     box = (centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2)
 
     level = np.median(background)
@@ -225,9 +225,7 @@ def _frame_picture(pixels: Pixels, target: Target, steps: dict[str, Any]) -> tup
     return native, shown
 
 
-def _crop_resize(
-    pixels: Pixels, box: tuple[float, float, float, float], side: int, level: Any
-) -> Pixels:
+def _crop_resize(pixels: Pixels, box: tuple[float, float, float, float], side: int, level: Any) -> Pixels:
     """Cut a square box, which may reach outside, and resize it with antialiasing."""
     levels = np.broadcast_to(np.asarray(level, dtype=np.float64), (pixels.shape[2],))
     planes = [

@@ -108,7 +108,7 @@ class OutputFolder:
             raise OutputError(f"{self.root} is a file; --out takes a folder.") from None
         except OSError as error:
             raise OutputError(
-                f"{self.root}: this folder cannot be written: {error.strerror or error}; choose another --out."
+                f"{self.root}: cannot be written: {error.strerror or error}; choose another --out."
             ) from error
         self._real_root = self.root.resolve()
 

@@ -6,7 +6,6 @@ dimensions and averaged over the batch, so that ``elbo = -(recon_loss + kl)`` ho
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 

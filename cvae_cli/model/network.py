@@ -63,10 +63,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``mu`` and ``logvar``, each (B, Z)."""
-        if self.label is None:
-            condition = x.new_zeros(x.shape[0], 1)
-        else:
-            condition = self.label(y)
+        condition = x.new_zeros(x.shape[0], 1) if self.label is None else self.label(y)
         h = self.block2(self.stem(x), condition)
         h = self.block4(self.down4(F.silu(h)), condition)
         h = self.block8(self.down8(F.silu(h)), condition)

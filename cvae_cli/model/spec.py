@@ -105,7 +105,9 @@ class ModelSpec:
             raise WeightsError(f"spec: unknown field {unknown[0]!r} (made by a newer cvae?)")
         if "classes" not in raw:
             raise WeightsError("spec: no classes")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+        }
         for key in ("classes", "widths"):
             if key in values and not isinstance(values[key], tuple):
                 raise WeightsError(f"spec: {key} must be a list")

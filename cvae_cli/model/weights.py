@@ -6,10 +6,10 @@ Reading metadata needs no torch, so that ``cvae models`` answers at once.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +64,11 @@ class ModelCard:
 
 def shipped() -> dict[str, Path]:
     """The models that come with the package: name to weights file, sorted by name."""
-    folder = resources.files("cvae_cli.weights")
-    files = [Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".safetensors")]
-    return {file.stem: file for file in sorted(files)}
+    # A checkout that is not installed has them beside the package, not in it.
+    package = importlib.util.find_spec("cvae_cli.weights")
+    beside = Path(__file__).parents[2] / "weights"
+    folder = Path(package.origin).parent if package and package.origin else beside
+    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
 
 
 def resolve(model: str) -> Path:

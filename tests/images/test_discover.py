@@ -96,7 +96,9 @@ def test_missing_sources(tmp_path: Path) -> None:
         check_sources([tmp_path, tmp_path / "nowhere"])
 
 
-@given(st.lists(st.sampled_from(["..", ".", "/", "a", "b c", "-x", "\n", "é", "..."]), min_size=1, max_size=6))
+@given(
+    st.lists(st.sampled_from(["..", ".", "/", "a", "b c", "-x", "\n", "é", "..."]), min_size=1, max_size=6)
+)
 def test_no_path_leaves_the_output_folder(parts: list[str]) -> None:
     place = safe_relative(Path(*parts))
     assert not place.is_absolute()

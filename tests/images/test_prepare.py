@@ -43,7 +43,9 @@ def test_inverting_is_undone(image: np.ndarray) -> None:
     st.sampled_from([STROKES, PICTURES]),
     st.sampled_from(["auto", "always", "never"]),
 )
-def test_any_size_comes_out_native(height: int, width: int, channels: int, target: Target, invert: str) -> None:
+def test_any_size_comes_out_native(
+    height: int, width: int, channels: int, target: Target, invert: str
+) -> None:
     try:
         prepared = prepare(pixels(height, width, channels), target, invert=invert)
     except ImageError as error:

@@ -1,0 +1,305 @@
+"""``cvae relabel`` as people and scripts run it: exit codes, stdout and stderr apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from cvae_cli.cli import main
+from cvae_cli.cli.relabel import shard_from_environment
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(main, ["relabel", "--device", "cpu", *map(str, arguments)])
+
+
+def test_all_done_then_all_skipped(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
+    first = cvae("relabel", folder_of_digits, "--model", "mnist", "--out", tmp_path / "grids")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == ""
+    assert "10 done" in first.stderr
+    assert "8 predicted, 2 from their folder" in first.stderr
+    again = cvae("relabel", folder_of_digits, "--model", "mnist", "--out", tmp_path / "grids")
+    assert again.returncode == 0
+    assert "0 done, 10 skipped" in again.stderr
+
+
+def test_some_failed(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
+    content = (folder_of_digits / "d0.png").read_bytes()
+    (folder_of_digits / "cut.png").write_bytes(content[: len(content) // 2])
+    (folder_of_digits / "empty.png").touch()
+    (folder_of_digits / "text.png").write_text("hello")
+    os.mkfifo(folder_of_digits / "pipe.png")
+    run = cvae("relabel", folder_of_digits, "--out", tmp_path / "grids")
+    assert run.returncode == 3
+    for name in ("cut.png", "empty.png", "text.png", "pipe.png"):
+        assert run.stderr.count(f"failed {name}: ") == 1
+    assert "10 done, 4 failed" in run.stderr
+    assert len(list((tmp_path / "grids").rglob("*.png"))) == 10
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_an_unreadable_file(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
+    (folder_of_digits / "d0.png").chmod(0)
+    run = cvae("relabel", folder_of_digits, "--out", tmp_path / "grids")
+    assert run.returncode == 3
+    assert "failed d0.png: permission denied" in run.stderr
+
+
+def test_json_on_stdout(folder_of_digits: Path, tmp_path: Path) -> None:
+    (folder_of_digits / "empty.png").touch()
+    run = invoke(folder_of_digits, "--out", tmp_path / "grids", "--json", "--targets", "1,2")
+    assert run.exit_code == 3
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(lines) == 11
+    assert {line["status"] for line in lines} == {"done", "failed"}
+    done = next(line for line in lines if line["path"] == "7/d6.png")
+    assert done["targets"] == ["1", "2"]
+    assert done["outputs"] == ["7/d6.png"]
+
+
+def test_quiet_and_verbose(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
+    assert cvae("-q", "relabel", folder_of_digits, "--out", tmp_path / "a").stderr == ""
+    loud = cvae("-v", "relabel", folder_of_digits, "--out", tmp_path / "b")
+    assert "done 7/d6.png: 7 (folder)" in loud.stderr
+
+
+def test_paths_on_stdin(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
+    lines = "imgs/d1.png\nimgs/7/d6.png\nimgs/gone.png\n"
+    run = cvae("relabel", "-", "--out", "grids", input=lines)
+    assert run.returncode == 3
+    assert "failed imgs/gone.png: no such file" in run.stderr
+    assert {file.relative_to(tmp_path / "grids").as_posix() for file in tmp_path.glob("grids/**/*.png")} == {
+        "imgs/d1.png",
+        "imgs/7/d6.png",
+    }
+
+
+def test_names_of_every_kind(cvae: Run, tmp_path: Path, digit: Callable[[int], np.ndarray]) -> None:
+    source = tmp_path / "imgs"
+    source.mkdir()
+    names = ["with space.png", "-dash.png", "new\nline.png", "\N{GRINNING FACE}.png", "[bold].png"]
+    for number, name in enumerate(names):
+        Image.fromarray(digit(number)).save(source / name)
+    os.rename(source / "with space.png", os.fsencode(source) + b"/bad\xff.png")
+    (source / "[red]bad\nname.png").touch()
+    run = cvae("-v", "relabel", "imgs", "--out", "grids", errors="surrogateescape")
+    assert run.returncode == 3, run.stderr
+    assert "[bold].png" in run.stderr
+    assert "failed [red]bad\\nname.png: empty file" in run.stderr
+    assert len(os.listdir(os.fsencode(tmp_path / "grids"))) == 6  # five pictures and the manifest
+    assert os.path.exists(os.fsencode(tmp_path) + b"/grids/bad\xff.png")
+    assert (
+        "".join((tmp_path / "grids" / "manifest.jsonl").read_text().splitlines(keepends=True)).count("\n")
+        == 6
+    )
+
+
+def test_csv_of_labels(cvae: Run, examples: Path, tmp_path: Path) -> None:
+    run = cvae("relabel", examples, "--labels", examples / "labels.csv", "--out", tmp_path / "grids")
+    assert run.returncode == 0, run.stderr
+    assert "24 from CSV" in run.stderr
+    (tmp_path / "some.csv").write_text("chalk-00.png,0\n")
+    run = cvae("relabel", examples, "--labels", "some.csv", "--out", tmp_path / "few")
+    assert run.returncode == 3
+    assert "1 done, 23 failed" in run.stderr
+    assert "failed chalk-01.png: not in the CSV of labels; add a line PATH,LABEL for it" in run.stderr
+
+
+def test_dry_run_lists_the_outputs(folder_of_digits: Path, tmp_path: Path) -> None:
+    run = invoke(folder_of_digits, "--out", tmp_path / "grids", "--dry-run")
+    assert run.exit_code == 0
+    assert len(run.stdout.splitlines()) == 10
+    assert str(tmp_path / "grids" / "7" / "d6.png") in run.stdout
+    assert "10 images would be relabelled" in run.stderr
+    assert not (tmp_path / "grids").exists()
+
+
+def test_fail_fast(folder_of_digits: Path, tmp_path: Path) -> None:
+    (folder_of_digits / "a.png").touch()
+    run = invoke(folder_of_digits, "--out", tmp_path / "grids", "--fail-fast")
+    assert run.exit_code == 3
+    assert "stopped at the first failure" in run.stderr
+    assert "0 done, 1 failed" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["imgs", "--model", "nist"], ["no model 'nist'", "mnist"]),
+        (["nowhere"], ["nowhere: no such file or folder"]),
+        (["empty"], ["no image found in empty"]),
+        (["imgs", "--out", "file"], ["file is a file"]),
+        (["imgs", "--out", "/proc/nothing/here"], ["cannot be written"]),
+        (["imgs", "--out", "imgs"], ["is the source itself"]),
+        (["imgs", "--labels", "bad.csv"], ["bad.csv, line 1", "no class 'eleven'", "0, 1, 2"]),
+        (["imgs", "--labels", "gone.csv"], ["gone.csv", "cannot be read"]),
+        (["imgs", "--labels", "cat"], ["cat", "one of the model's classes"]),
+        (["imgs", "--targets", "1,cat"], ["no class 'cat'", "0, 1, 2"]),
+        (["imgs", "--shard", "4/3"], ["I/N"]),
+        (["imgs", "--device", "cuda:99"], ["cuda"]),
+        (["imgs", "-"], ["cannot be mixed"]),
+        (["imgs", "--batch-size", "0"], ["batch-size"]),
+        ([], ["Missing argument"]),
+    ],
+)
+def test_mistakes_say_what_to_do(
+    folder_of_digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    says: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("file").touch()
+    Path("bad.csv").write_text("d0.png,eleven\n")
+    run = invoke(*(["--out", "grids"] if "--out" not in arguments else []), *arguments)
+    assert run.exit_code == 2, run.output
+    assert run.stdout == ""
+    for words in says:
+        assert words in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not list(tmp_path.glob("grids/**/*.png"))
+
+
+def test_options_from_the_environment(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "CVAE_RELABEL_OUT": "from-env", "CVAE_RELABEL_WRITE": "tiles"}
+    run = cvae("relabel", folder_of_digits, "--targets", "0", env=environment)
+    assert run.returncode == 0, run.stderr
+    assert list((tmp_path / "from-env" / "tiles" / "0").rglob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "shard"),
+    [
+        ({}, None),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, None),
+        ({"RANK": "2", "WORLD_SIZE": "4"}, (3, 4)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, (1, 2)),
+        ({"RANK": "x", "WORLD_SIZE": "4"}, None),
+        ({"RANK": "4", "WORLD_SIZE": "4"}, None),
+    ],
+)
+def test_shard_from_the_environment(environment: dict[str, str], shard: tuple[int, int] | None) -> None:
+    assert shard_from_environment(environment) == shard
+
+
+@pytest.fixture
+def many(tmp_path: Path, digit: Callable[[int], np.ndarray]) -> Path:
+    """Enough images for a run to be caught in the middle."""
+    source = tmp_path / "many"
+    source.mkdir()
+    for number in range(600):
+        Image.fromarray(digit(number)).save(source / f"{number:04}.png")
+    return source
+
+
+def start(source: Path, out: Path) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "cvae_cli",
+        "relabel",
+        str(source),
+        "--out",
+        str(out),
+        "--batch-size",
+        "4",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not (out / "0010.png").exists():
+        assert time.monotonic() < end
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
+    cvae: Run, many: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    process = start(many, parts)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    before = len(list(parts.glob("*.png")))
+    assert 10 < before < 600
+    if code > 0:
+        assert "done" in said
+        assert not list(parts.glob(".*"))
+        assert len((parts / "manifest.jsonl").read_text().splitlines()) <= before
+    again = cvae("relabel", many, "--out", parts, "--batch-size", "4")
+    assert again.returncode == 0
+    assert f"{before} skipped" in again.stderr
+    cvae("relabel", many, "--out", whole, "--batch-size", "4")
+    names = sorted(file.name for file in whole.glob("*.png"))
+    assert len(names) == 600
+    assert sorted(file.name for file in parts.iterdir()) == [*names, "manifest.jsonl"]
+    assert all((whole / name).read_bytes() == (parts / name).read_bytes() for name in names)
+
+
+def test_stdout_closed_early_ends_quietly(many: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m cvae_cli relabel {many} --out {tmp_path / 'out'} --json | head -1"
+    run = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert json.loads(run.stdout)["status"] == "done"
+    assert run.stderr == ""
+    assert run.returncode == 0
+
+
+def test_a_full_disk_is_a_clear_message(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
+    """A write that fails ends the run with what is finished whole and nothing half-written."""
+    code = (
+        "import os, sys\n"
+        "from cvae_cli.cli import main\n"
+        "real, left = os.replace, [3]\n"
+        "def replace(a, b):\n"
+        "    if str(b).endswith('.png'):\n"
+        "        left[0] -= 1\n"
+        "        if left[0] < 0: raise OSError(28, 'No space left on device')\n"
+        "    return real(a, b)\n"
+        "os.replace = replace\n"
+        f"main(['relabel', {str(folder_of_digits)!r}, '--out', {str(tmp_path / 'out')!r}])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 2, run.stderr
+    assert "No space left on device" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not list((tmp_path / "out").rglob("*.part"))
+    again = cvae("relabel", folder_of_digits, "--out", tmp_path / "out")
+    assert again.returncode == 0
+    assert "7 done, 3 skipped" in again.stderr
+
+
+def test_a_bug_is_called_a_bug(
+    folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cvae_cli.engine.relabel as engine
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr(engine, "_draw_batch", broken)
+    run = invoke(folder_of_digits, "--out", tmp_path / "grids")
+    assert run.exit_code == 1
+    assert "RuntimeError: surprise" in run.stderr
+    assert "please report" in run.stderr

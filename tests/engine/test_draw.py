@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvae_cli.engine.device import bf16_is_fast, resolve_device
+from cvae_cli.engine.draw import Drawer
+from cvae_cli.errors import UserError
+from cvae_cli.model import weights
+
+MNIST = weights.shipped()["mnist"]
+
+
+def batch(digit: Callable[[int], np.ndarray], count: int) -> np.ndarray:
+    return np.stack([digit(number)[None] for number in range(count)])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_same_bytes_whatever_the_neighbours(digit: Callable[[int], np.ndarray], precision: str) -> None:
+    """Alone, in a full batch, at another place in it, beside others: the same bytes."""
+    if precision == "bf16" and not bf16_is_fast(resolve_device("cpu")):
+        pytest.skip("this processor has no bf16")
+    drawer = Drawer(MNIST, device="cpu", precision=precision, batch_size=8)
+    images, labels = batch(digit, 8), np.arange(8)
+    targets = np.tile(np.arange(10), (8, 1))
+    together = drawer.draw(images, labels, targets)
+    assert together.shape == (8, 10, 1, 28, 28)
+    alone = np.concatenate([drawer.draw(images[i : i + 1], labels[i : i + 1], targets[:1]) for i in range(8)])
+    assert np.array_equal(alone, together)
+    order = np.random.default_rng(0).permutation(8)
+    assert np.array_equal(drawer.draw(images[order], labels[order], targets), together[order])
+
+
+def test_batch_sizes_agree_within_one_grey_level(digit: Callable[[int], np.ndarray]) -> None:
+    images, labels, targets = batch(digit, 6), np.arange(6), np.tile(np.arange(10), (6, 1))
+    drawn = [
+        Drawer(MNIST, device="cpu", precision="fp32", batch_size=size)
+        .draw(images, labels, targets)
+        .astype(int)
+        for size in (6, 32)
+    ]
+    assert np.abs(drawn[0] - drawn[1]).max() <= 1
+
+
+def test_the_label_decides(digit: Callable[[int], np.ndarray], examples: Path) -> None:
+    """The classifier reads what was asked for, also from styles sampled from the prior."""
+    drawer = Drawer(MNIST, device="cpu", precision="fp32", batch_size=32)
+    drawn = drawer.sample(20, seed=1)
+    assert drawn.shape == (20, 10, 1, 28, 28)
+    read = np.stack([drawer.classify(style)[0] for style in drawn])
+    assert (read == np.arange(10)).mean() > 0.95
+
+
+def test_samples_depend_on_the_seed_alone() -> None:
+    drawer = Drawer(MNIST, device="cpu", precision="fp32", batch_size=4)
+    few, many = drawer.sample(2, seed=3), drawer.sample(6, seed=3)
+    assert np.abs(few.astype(int) - many[:2]).max() <= 1
+    assert not np.array_equal(few, drawer.sample(2, seed=4))
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:99", "cpu:0"])
+def test_no_such_device(device: str) -> None:
+    with pytest.raises(UserError, match="device"):
+        resolve_device(device)
+
+
+def test_half_precision_is_for_gpus() -> None:
+    with pytest.raises(UserError, match="fp16"):
+        Drawer(MNIST, device="cpu", precision="fp16")

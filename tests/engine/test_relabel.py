@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvae_cli.engine.relabel import RelabelOptions, relabel
+from cvae_cli.errors import LabelError, OutputError, UserError
+from cvae_cli.outcomes import ImageOutcome
+
+
+def options(source: Path, out: Path, **changes: object) -> RelabelOptions:
+    asked = RelabelOptions(sources=(source,), out=out, device="cpu", precision="fp32", batch_size=4)
+    return replace(asked, **changes)
+
+
+def run(asked: RelabelOptions) -> list[ImageOutcome]:
+    return list(relabel(asked))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every picture below a folder, by its relative name."""
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not file.name.startswith("manifest")
+    }
+
+
+def test_a_grid_for_every_image(folder_of_digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outcomes = run(options(folder_of_digits, out))
+    assert [outcome.status for outcome in outcomes] == ["done"] * 10
+    assert list(tree(out)) == sorted(
+        [f"d{i}.png" for i in range(6)] + ["7/d6.png", "7/d7.png", "notes/d8.png", "notes/d9.png"]
+    )
+    assert [outcome.path for outcome in outcomes][-4:] == [
+        "7/d6.png",
+        "7/d7.png",
+        "notes/d8.png",
+        "notes/d9.png",
+    ]
+    by_folder = [outcome for outcome in outcomes if outcome.path.startswith("7/")]
+    assert all(outcome.label == "7" and outcome.label_source == "folder" for outcome in by_folder)
+    assert all("7" not in outcome.targets and len(outcome.targets) == 9 for outcome in by_folder)
+    guessed = outcomes[0]
+    assert guessed.label_source == "predict"
+    assert 0 < (guessed.confidence or 0) <= 1
+    assert guessed.label not in guessed.targets
+    assert guessed.prepared["size"] == [28, 28]
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == [outcome.path for outcome in outcomes]
+    assert lines[0]["outputs"] == ["d0.png"]
+    assert lines[0]["model"] == "mnist"
+
+
+def test_tiles_are_a_data_set_in_class_folders(folder_of_digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(options(folder_of_digits, out, write="tiles", targets=("7", "1"), labels="7"))
+    assert set(tree(out)) == {
+        f"tiles/1/{name}"
+        for name in [*(f"d{i}.png" for i in range(6)), "7/d6.png", "7/d7.png", "notes/d8.png", "notes/d9.png"]
+    }
+    with Image.open(out / "tiles" / "1" / "d0.png") as tile:
+        assert tile.size == (28, 28)
+        assert tile.mode == "L"
+        assert json.loads(tile.text["cvae"])["target"] == "1"
+
+
+def test_both(folder_of_digits: Path, tmp_path: Path) -> None:
+    (folder_of_digits / "tiles" / "3").mkdir(parents=True)
+    Image.open(folder_of_digits / "d0.png").save(folder_of_digits / "tiles" / "3" / "d0.png")
+    out = tmp_path / "out"
+    outcomes = run(options(folder_of_digits, out, write="both"))
+    names = [name for outcome in outcomes for name in outcome.outputs]
+    assert len(names) == len(set(names)) == 11 * 10
+    assert set(tree(out)) == set(names)
+
+
+def test_finished_images_are_skipped_and_still_described(folder_of_digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = options(folder_of_digits, out, write="both")
+    first, before = run(asked), tree(out)
+    stamps = {name: (out / name).stat().st_mtime_ns for name in before}
+    again = run(asked)
+    assert [outcome.status for outcome in again] == ["skipped"] * 10
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == stamps
+    for old, new in zip(first, again, strict=True):
+        assert (old.label, old.label_source, old.targets, old.outputs, old.prepared) == (
+            new.label, new.label_source, new.targets, new.outputs, new.prepared
+        )  # fmt: skip
+    assert [outcome.status for outcome in run(replace(asked, overwrite=True))] == ["done"] * 10
+    assert tree(out) == before
+
+
+def test_what_changes_the_pictures_makes_them_anew(folder_of_digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = options(folder_of_digits, out)
+    run(asked)
+    Image.fromarray(np.asarray(Image.open(folder_of_digits / "d3.png")).T.copy()).save(
+        folder_of_digits / "d3.png"
+    )
+    (out / "d4.png").unlink()
+    (out / "d5.png").write_bytes((out / "d5.png").read_bytes()[:40])
+    assert [o.path for o in run(asked) if o.status == "done"] == ["d3.png", "d4.png", "d5.png"]
+    assert all(o.status == "done" for o in run(replace(asked, targets=("1", "2"))))
+    assert all(o.status == "done" for o in run(replace(asked, targets=("1", "2"), invert="always")))
+    assert all(o.status == "skipped" for o in run(replace(asked, targets=("2", "1"), invert="always")))
+
+
+def test_batches_workers_order_and_interruption_leave_the_same_bytes(
+    folder_of_digits: Path, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole"
+    run(options(folder_of_digits, whole))
+    parts = tmp_path / "parts"
+    for stop in (1, 3, 5):
+        outcomes = relabel(options(folder_of_digits, parts, workers=stop))
+        for _ in range(stop):
+            next(outcomes)
+        outcomes.close()
+        assert not list(parts.rglob("*.part"))
+    final = run(options(folder_of_digits, parts, workers=3))
+    assert sum(outcome.status == "skipped" for outcome in final) >= 5
+    assert tree(parts) == tree(whole)
+    listed = tmp_path / "listed"
+    lines = sorted((str(file) for file in folder_of_digits.rglob("*.png")), reverse=True)
+    run(options(folder_of_digits, listed, listing=lines))
+    pixels = {name.split("imgs/")[-1]: Image.open(listed / name).tobytes() for name in tree(listed)}
+    assert pixels == {name: Image.open(whole / name).tobytes() for name in tree(whole)}
+
+
+def test_shards_together_make_what_one_run_makes(folder_of_digits: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(options(folder_of_digits, whole))
+    counts = [len(run(options(folder_of_digits, parts, shard=(index, 3)))) for index in (1, 2, 3)]
+    assert sum(counts) == 10
+    assert tree(parts) == tree(whole)
+    assert len(list(parts.glob("manifest-*-of-3.jsonl"))) == 3
+
+
+def spoil(source: Path) -> dict[str, str]:
+    """Add bad files; what is said of each."""
+    content = (source / "d0.png").read_bytes()
+    (source / "bad-cut.png").write_bytes(content[: len(content) // 2])
+    (source / "bad-empty.png").touch()
+    (source / "bad-text.png").write_text("not a picture")
+    os.mkfifo(source / "bad-pipe.png")
+    (source / "bad-link.png").symlink_to(source / "gone.png")
+    Image.new("L", (50, 50), 255).save(source / "bad-blank.png")
+    return {
+        "bad-cut.png": "damaged",
+        "bad-empty.png": "empty",
+        "bad-text.png": "not an image",
+        "bad-pipe.png": "not a regular file",
+        "bad-link.png": "no such file",
+        "bad-blank.png": "blank",
+    }
+
+
+def test_bad_files_fail_alone(folder_of_digits: Path, tmp_path: Path) -> None:
+    reasons = spoil(folder_of_digits)
+    outcomes = run(options(folder_of_digits, tmp_path / "out"))
+    failed = {outcome.path: outcome.reason for outcome in outcomes if outcome.status == "failed"}
+    assert failed.keys() == reasons.keys()
+    for path, reason in reasons.items():
+        assert reason in failed[path]
+    assert len(tree(tmp_path / "out")) == 10
+
+
+def test_more_failures_and_skips_than_the_window_holds(folder_of_digits: Path, tmp_path: Path) -> None:
+    """One image to draw ahead of very many that are not: the run must not wait for ever."""
+    out = tmp_path / "out"
+    for number in range(90):
+        (folder_of_digits / f"e{number:02}.png").touch()
+    outcomes = run(options(folder_of_digits, out))
+    assert sum(outcome.status == "failed" for outcome in outcomes) == 90
+    (out / "d0.png").unlink()
+    again = run(options(folder_of_digits, out))
+    assert [outcome.path for outcome in again] == [outcome.path for outcome in outcomes]
+    assert [outcome.status for outcome in again].count("done") == 1
+
+
+def test_dark_on_light_is_shown_as_it_came(tmp_path: Path, digit) -> None:
+    source = tmp_path / "imgs"
+    source.mkdir()
+    Image.fromarray(255 - digit(1)).save(source / "dark.png")
+    Image.fromarray(digit(1)).save(source / "light.png")
+    out = tmp_path / "out"
+    dark, light = run(options(source, out, write="tiles", labels="1", targets=("0",)))
+    assert dark.prepared["inverted"] is True
+    assert "inverted" not in light.prepared
+    pictures = [np.asarray(Image.open(out / outcome.outputs[0])) for outcome in (dark, light)]
+    assert np.array_equal(255 - pictures[0], pictures[1])
+
+
+def test_colour_model_on_grey_images_and_other_sizes(small_model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "imgs"
+    source.mkdir()
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 256, (30, 50), np.uint8)).save(source / "grey.png")
+    Image.fromarray(random.integers(0, 256, (12, 12, 3), np.uint8)).save(source / "native.png")
+    grey, native = run(options(source, tmp_path / "out", model=str(small_model), labels="cat", write="both"))
+    assert grey.prepared["channels"] == [1, 3]
+    assert grey.prepared["cut"] == [10, 0, 40, 30]
+    assert native.prepared == {"size": [12, 12], "mode": "RGB"}
+    assert grey.targets == ("dog", "a very long class name indeed")
+    with Image.open(tmp_path / "out" / "tiles" / "dog" / "grey.png") as tile:
+        assert (tile.size, tile.mode) == ((12, 12), "RGB")
+
+
+def test_own_class_only_is_nothing_to_do(folder_of_digits: Path, tmp_path: Path) -> None:
+    outcomes = run(options(folder_of_digits, tmp_path / "out", targets=("7",), labels="folder"))
+    kinds = {outcome.path: (outcome.status, outcome.reason) for outcome in outcomes}
+    assert kinds["7/d6.png"] == ("skipped", "already of the only class to draw")
+    assert kinds["d0.png"][0] == "failed"  # its folder names no class
+
+
+def test_dry_run_writes_nothing(folder_of_digits: Path, tmp_path: Path) -> None:
+    spoil(folder_of_digits)
+    out = tmp_path / "out"
+    planned = [
+        outcome
+        for outcome in run(options(folder_of_digits, out, dry_run=True))
+        if outcome.status == "planned"
+    ]
+    assert not out.exists()
+    assert "d0.png" in [name for outcome in planned for name in outcome.outputs]
+    run(options(folder_of_digits, out))
+    kinds = {o.path: o.status for o in run(options(folder_of_digits, out, dry_run=True))}
+    assert kinds["d0.png"] == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"model": "nist"}, UserError, "shipped with cvae: mnist"),
+        ({"labels": "eleven"}, LabelError, "model's classes"),
+        ({"targets": ("3", "eleven")}, LabelError, "no class 'eleven'"),
+        ({"sources": (Path("nowhere"),)}, UserError, "no such file"),
+        ({"device": "cuda:77"}, UserError, "device"),
+        ({"listing": []}, UserError, "no image found in the list on stdin"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(
+    folder_of_digits: Path, tmp_path: Path, changes: dict, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(options(folder_of_digits, tmp_path / "out", **changes))
+    assert tree(tmp_path / "out") == {}
+
+
+def test_an_empty_folder_and_an_output_that_is_a_file(folder_of_digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="no image found"):
+        run(options(tmp_path / "empty", tmp_path / "out"))
+    with pytest.raises(OutputError, match="is a file"):
+        run(options(folder_of_digits, tmp_path / "file"))
+
+
+def test_the_output_may_lie_in_the_source_but_not_be_it(folder_of_digits: Path) -> None:
+    """Pictures must never be written over their originals."""
+    with pytest.raises(UserError, match="is the source itself"):
+        run(options(folder_of_digits, folder_of_digits))
+    outcomes = run(options(folder_of_digits, folder_of_digits / "grids"))
+    assert len(run(options(folder_of_digits, folder_of_digits / "grids"))) == len(outcomes) == 10
+
+
+def test_examples_find_their_labels(examples: Path, tmp_path: Path) -> None:
+    truth = dict(line.split(",") for line in (examples / "labels.csv").read_text().splitlines()[1:])
+    outcomes = run(options(examples, tmp_path / "out"))
+    assert {outcome.path for outcome in outcomes} == truth.keys()
+    assert len(outcomes) == 24
+    assert {outcome.label_source for outcome in outcomes} == {"folder", "predict"}
+    right = sum(outcome.label == truth[outcome.path] for outcome in outcomes)
+    assert right >= 0.9 * len(outcomes)

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cvae_cli.engine import datasets
+from cvae_cli.engine.objective import Objective, frozen, other_labels, random_affine
+from cvae_cli.engine.recipes import MNIST, RECIPES, Recipe
+from cvae_cli.engine.train import TrainOptions, train
+from cvae_cli.errors import DataError, UserError
+from cvae_cli.model import weights
+from cvae_cli.model.network import ConditionalVAE
+
+IMAGES = 340  # of which a tenth is held out
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of our own making in MNIST's format: bars whose place tells the class."""
+    root = tmp_path_factory.mktemp("data")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for part, count in (("train", IMAGES), ("t10k", 50)):
+        labels = random.integers(0, 10, count).astype(np.uint8)
+        images = np.zeros((count, 28, 28), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            width = random.integers(1, 4)
+            image[5:23, 4 + 2 * label : 4 + 2 * label + width] = random.integers(150, 256)
+        header = b"".join(number.to_bytes(4, "big") for number in (2051, count, 28, 28))
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = b"".join(number.to_bytes(4, "big") for number in (2049, count))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    return root
+
+
+class Recorder:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+        self.steps = 0
+
+    def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
+        self.first_epoch, self.per_epoch = first_epoch, steps
+
+    def step(self, epoch: int, step: int, terms: dict[str, float]) -> None:
+        self.steps += 1
+
+    def epoch(self, epoch: int, metrics: dict[str, float], best: bool) -> None:
+        self.epochs.append(metrics)
+
+
+def short(data_dir: Path, out: Path, **changes: object) -> TrainOptions:
+    asked: dict = {"data_dir": data_dir, "out": out, "epochs": 1, "batch_size": 34, "precision": "fp32"}
+    return TrainOptions(device="cpu", **{**asked, **changes})
+
+
+@pytest.mark.bolts
+def test_a_run_leaves_weights_logs_and_a_checkpoint(data_dir: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    seen = Recorder()
+    result = train(short(data_dir, tmp_path / "run", epochs=6), seen)
+    assert seen.per_epoch == 9
+    assert seen.steps == 54
+    assert result.epochs == len(seen.epochs) == 6
+    assert result.interrupted is None
+    assert seen.epochs[-1]["elbo"] > seen.epochs[0]["elbo"]
+    model, card = weights.load(tmp_path / "run" / "model.safetensors")
+    assert result.weights == tmp_path / "run" / "model.safetensors"
+    assert card.raw["train_command"] == "cvae train --data mnist --epochs 6 --seed 0 --batch-size 34"
+    best = min(seen.epochs, key=lambda metrics: metrics["objective"])
+    assert card.raw["metrics"] == pytest.approx(best, abs=1e-4)
+    assert Recipe.from_dict(card.raw["training"]["recipe"]).spec == model.spec
+    assert (tmp_path / "run" / "last.ckpt").exists()
+    logs = EventAccumulator(str(tmp_path / "run" / "logs"), size_guidance={"images": 0})
+    logs.Reload()
+    assert {"elbo", "kl", "recon_loss", "val_elbo", "val_label_effect"} <= set(logs.Tags()["scalars"])
+    assert {"reconstruction", "relabelled"} <= set(logs.Tags()["images"])
+    assert len(logs.Images("relabelled")) == 6
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+@pytest.mark.bolts
+def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values(data_dir: Path, tmp_path: Path) -> None:
+    train(short(data_dir, tmp_path / "run"), Recorder())
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_a_model_that_ignores_its_label_is_called_so(data_dir: Path, tmp_path: Path) -> None:
+    """After nine steps of a tiny rate the decoder has not begun to use the label."""
+    result = train(short(data_dir, tmp_path / "run", learning_rate=1e-9), Recorder())
+    assert "ignores its label" in result.warning
+    assert weights.read_card(tmp_path / "run" / "model.safetensors").ignores_label
+
+
+@pytest.mark.bolts
+def test_resume_goes_on_where_it_was(data_dir: Path, tmp_path: Path) -> None:
+    first = Recorder()
+    train(short(data_dir, tmp_path / "run", epochs=2), first)
+    second = Recorder()
+    result = train(short(data_dir, tmp_path / "run", epochs=3, resume=True), second)
+    assert (second.first_epoch, len(second.epochs), result.epochs) == (2, 1, 3)
+    # Weights, averages and the optimiser were taken over: no fresh start.
+    assert second.epochs[0]["recon_loss"] < first.epochs[0]["recon_loss"]
+    done = Recorder()
+    assert train(short(data_dir, tmp_path / "run", epochs=3, resume=True), done).epochs == 3
+    assert done.steps == 0
+
+
+def test_a_run_folder_is_not_overwritten_nor_mixed_up(data_dir: Path, tmp_path: Path) -> None:
+    train(short(data_dir, tmp_path / "run"), Recorder())
+    with pytest.raises(UserError, match="--resume"):
+        train(short(data_dir, tmp_path / "run"), Recorder())
+    with pytest.raises(UserError, match="other data, seed"):
+        train(short(data_dir, tmp_path / "run", seed=1, resume=True), Recorder())
+    with pytest.raises(UserError, match="no such run"):
+        train(short(data_dir, tmp_path / "other", resume=True), Recorder())
+    (tmp_path / "junk").mkdir()
+    with pytest.raises(UserError, match="not a run folder"):
+        train(short(data_dir, tmp_path / "junk", resume=True), Recorder())
+
+
+@pytest.mark.bolts
+def test_runs_find_a_name_of_their_own(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no run of mnist"):
+        train(short(data_dir, None, resume=True), Recorder())
+    for name in ("mnist", "mnist-2"):
+        monkeypatch.delenv("CVAE_TRAIN_OUT", raising=False)
+        assert train(short(data_dir, None), Recorder()).folder == Path("runs") / name
+
+
+def test_too_few_images_and_batches_that_cannot_be_shared(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="do not fill one batch"):
+        train(short(data_dir, tmp_path / "run", batch_size=500), Recorder())
+    with pytest.raises(UserError, match="cannot be shared by 3"):
+        train(short(data_dir, tmp_path / "run2", devices=3), Recorder())
+
+
+def test_missing_and_damaged_data(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision
+
+    def no_network(self: object) -> None:
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nmany\nlines")
+
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", no_network)
+    with pytest.raises(DataError, match=r"could not be downloaded .*--data-dir"):
+        datasets.load("mnist", tmp_path, train=True)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in (data_dir / "MNIST" / "raw").iterdir():
+        (raw / file.name).write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DataError, match="damaged"):
+        datasets.load("mnist", tmp_path, train=True)
+    with pytest.raises(DataError, match="unknown data set"):
+        datasets.load("nist", tmp_path, train=True)
+
+
+def command(data_dir: Path, out: Path, *more: str) -> list[str]:
+    base = ["train", "--data-dir", str(data_dir), "--out", str(out), "--batch-size", "34", "--device", "cpu"]
+    return [sys.executable, "-m", "cvae_cli", *base, *more]
+
+
+def wait_for(condition: object, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.mark.bolts
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_keeps_the_best_weights(data_dir: Path, tmp_path: Path, number: int, code: int) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(command(data_dir, out, "--epochs", "5000"), stderr=subprocess.PIPE, text=True)
+    wait_for((out / "model.safetensors").exists)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "--resume" in said
+    weights.load(out / "model.safetensors")
+    assert (out / "last.ckpt").exists()
+
+
+def test_a_killed_run_is_resumed(data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(command(data_dir, out, "--epochs", "5000"), stderr=subprocess.DEVNULL)
+    wait_for((out / "last.ckpt").exists)
+    process.kill()
+    process.wait()
+    epochs = torch.load(out / "last.ckpt", weights_only=True)["epoch"] + 1
+    again = subprocess.run(
+        command(data_dir, out, "--epochs", str(epochs + 2), "--resume"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert f"epoch {epochs + 2:3d}/{epochs + 2}" in again.stderr
+    assert "epoch   1/" not in again.stderr
+    history = json.loads((out / "model.json").read_text())["training"]["validation"]
+    assert len(history) >= epochs
+
+
+def test_two_processes_train_the_same_model(data_dir: Path, tmp_path: Path) -> None:
+    """Same seed, same global batch: the losses agree within noise, and both processes agree."""
+    elbo = {}
+    for devices in (1, 2):
+        out = tmp_path / f"run{devices}"
+        done = subprocess.run(
+            command(data_dir, out, "--epochs", "6", "--precision", "fp32", "--devices", str(devices)),
+            capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("epoch   6/6") == 1, done.stderr
+        elbo[devices] = [float(found) for found in re.findall(r"elbo\s+(-[\d.]+)  recon", done.stderr)]
+        card = weights.read_card(out / "model.safetensors")
+        assert card.raw["training"]["processes"] == devices
+    assert len(elbo[1]) == len(elbo[2]) == 6
+    assert elbo[2][0] == pytest.approx(elbo[1][0], rel=0.15)
+    assert elbo[2][-1] == pytest.approx(elbo[1][-1], rel=0.05)
+    assert elbo[2][-1] > 1.5 * elbo[2][0]  # and it did learn (both are negative)
+
+
+def test_frozen_passes_gradients_through_but_keeps_none(small_spec) -> None:
+    model = ConditionalVAE(small_spec)
+    x = torch.rand(2, 3, 16, 16, requires_grad=True)
+    frozen(model.classifier, x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in model.classifier.parameters())
+
+
+def test_the_model_never_learns_to_please_the_classifier_by_changing_it() -> None:
+    """The target term moves the decoder, and leaves the classifier's weights alone."""
+    torch.manual_seed(0)
+    objective = Objective(MNIST)
+    terms = objective.training_terms(
+        torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8), torch.arange(8)
+    )
+    terms["target"].backward()
+    assert all(value.grad is None for value in objective.model.classifier.parameters())
+    assert objective.model.decoder.out.weight.grad.abs().sum() > 0
+    assert objective.model.encoder.stem.weight.grad.abs().sum() > 0
+
+
+def test_the_discriminator_is_not_trained_by_the_realism_term() -> None:
+    torch.manual_seed(0)
+    objective = Objective(MNIST)
+    terms = objective.training_terms(
+        torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8), torch.arange(8)
+    )
+    terms["realism"].backward(retain_graph=True)
+    assert all(value.grad is None for value in objective.discriminator.parameters())
+    objective.model.zero_grad()
+    terms["discriminator"].backward()
+    assert all(value.grad is not None for value in objective.discriminator.parameters())
+    assert all(value.grad is None for value in objective.model.parameters())
+
+
+def test_other_labels_are_other_and_uniform() -> None:
+    y = torch.randint(0, 10, (20_000,))
+    other = other_labels(y, 10)
+    assert (other != y).all()
+    counts = torch.bincount((other - y) % 10, minlength=10)[1:]
+    assert counts.min() > 0.85 * counts.max()
+
+
+def test_random_affine_keeps_what_it_is_told_to() -> None:
+    x = torch.zeros(4, 1, 32, 32)
+    x[:, :, 12:20, 12:20] = 1
+    torch.testing.assert_close(random_affine(x, 0, 0, 0), x)
+    moved = random_affine(x, 15, 0.15, 0.15)
+    assert (moved - x).abs().mean() > 0.01
+    assert moved.min() >= 0
+    assert moved.max() <= 1 + 1e-5
+
+
+def test_averaged_weights_follow() -> None:
+    objective = Objective(MNIST)
+    with torch.no_grad():
+        for parameter in objective.model.parameters():
+            parameter.fill_(1.0)
+    for _ in range(50):
+        objective.update_average()
+    assert all(torch.allclose(value, torch.ones(()), atol=0.01) for value in objective.averaged.parameters())
+
+
+def test_hold_out_is_disjoint_and_the_same_each_time(data_dir: Path) -> None:
+    data = datasets.load("mnist", data_dir, train=True)
+    data.images[:, 0, 0, 0] = (torch.arange(IMAGES) % 251).byte()
+    data.images[:, 0, 0, 1] = (torch.arange(IMAGES) // 251).byte()
+    parts = [datasets.hold_out(data, 5000) for _ in range(2)]
+    marks = [[(int(i[0, 0, 0]), int(i[0, 0, 1])) for i in part.images] for part in parts[0]]
+    assert len(marks[1]) == IMAGES // 10
+    assert not set(marks[0]) & set(marks[1])
+    assert len(set(marks[0]) | set(marks[1])) == IMAGES
+    assert torch.equal(parts[0][1].images, parts[1][1].images)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_survive_json(name: str) -> None:
+    assert Recipe.from_dict(json.loads(json.dumps(RECIPES[name].to_dict()))) == RECIPES[name]
