@@ -23,7 +23,10 @@ def make_console() -> Console:
     """A rich console on stderr; colours follow the terminal and ``NO_COLOR``."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False)
+    # Words wrap at the edge of a terminal; a line of a log stays one line, for grep.
+    console.soft_wrap = not console.is_terminal
+    return console
 
 
 def verbosity() -> int:

@@ -12,7 +12,7 @@ from cvae_cli.cli.console import print_warning
 
 @click.command("models", short_help="List the models that come with cvae, or show one.")
 @click.argument("name", required=False, metavar="[NAME|FILE]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, envvar="CVAE_MODELS_JSON", help="Print JSON.")
 def command(name: str | None, as_json: bool) -> None:
     """List the models that come with cvae; with a name, show all that is known of it.
 

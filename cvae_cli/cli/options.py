@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,7 +86,7 @@ precision = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="auto is bf16 where the hardware has it, else fp32.",
+    help="auto is fp32; the others are faster on hardware made for them, and differ by a few grey levels.",
 )
 
 
@@ -100,4 +101,4 @@ def listing(source: tuple[Path, ...]) -> Iterator[str] | None:
     if len(source) > 1:
         raise click.UsageError("- (a list of paths on stdin) cannot be mixed with other sources.")
     # Decoded as the names of files are, so that any of them survives.
-    return (os.fsdecode(line) for line in click.get_binary_stream("stdin"))
+    return (os.fsdecode(line) for line in sys.stdin.buffer)

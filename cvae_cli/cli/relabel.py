@@ -70,7 +70,13 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first image that fails.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object an image on stdout.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="CVAE_RELABEL_JSON",
+    help="Print a JSON object an image on stdout.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -125,6 +131,7 @@ def command(
     if verbosity() >= 0:
         console.print(_summary(report, job), markup=False)
     if stopped:
+        console.print("interrupted; the same command goes on from here.")
         ctx.exit(128 + stopped[0])
     if fail_fast and report.failed:
         console.print("stopped at the first failure (--fail-fast).")

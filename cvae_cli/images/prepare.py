@@ -18,6 +18,8 @@ from cvae_cli.errors import ImageError
 
 Pixels = NDArray[np.uint8]
 Invert = Literal["auto", "always", "never"]
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels; may reach outside of the image."""
 
 SHOWN_SIDE = 112
 """Largest side, in pixels, at which the framed original is kept for the picture."""
@@ -176,13 +178,14 @@ def _frame_strokes(
     box = (centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2)
 
     level = np.median(background)
-    shown_side = max(target.size, min(SHOWN_SIDE, round(side)))
-    shown = _crop_resize(pixels, box, shown_side, level)
+    shrunk, inner = _shrink(pixels, box)
+    shown = _crop_resize(shrunk, inner, max(target.size, min(SHOWN_SIDE, round(side))), level)
     # The strokes alone, on a flat ground: uneven light on paper must not become strokes.
-    flat = Image.fromarray(background.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    full = pixels[:, :, 0].astype(np.float32)
-    strokes = np.asarray(flat) - full if inverted else full - np.asarray(flat)
-    cut = _crop_resize_float(np.clip(strokes, 0.0, None), box, target.size)
+    full = shrunk[:, :, 0].astype(np.float32)
+    ground = Image.fromarray(background.astype(np.float32))
+    flat = np.asarray(ground.resize(full.shape[::-1], Image.Resampling.BILINEAR))
+    strokes = np.clip(flat - full if inverted else full - flat, 0.0, None)
+    cut = _crop_resize_float(strokes, inner, target.size)
     bright = float(np.quantile(cut, 0.98))
     noise = 0.12 * bright
     native = np.clip((cut - noise) * (255.0 / max(bright - noise, 1e-6)), 0.0, 255.0)
@@ -220,12 +223,29 @@ def _frame_picture(pixels: Pixels, target: Target, steps: dict[str, Any]) -> tup
     steps["cut"] = [round(edge) for edge in box]
     steps["resized"] = [target.size, target.size]
     level = _border(pixels)
-    native = _crop_resize(pixels, box, target.size, level)
-    shown = _crop_resize(pixels, box, max(target.size, min(SHOWN_SIDE, side)), level)
+    shrunk, inner = _shrink(pixels, box)
+    native = _crop_resize(shrunk, inner, target.size, level)
+    shown = _crop_resize(shrunk, inner, max(target.size, min(SHOWN_SIDE, side)), level)
     return native, shown
 
 
-def _crop_resize(pixels: Pixels, box: tuple[float, float, float, float], side: int, level: Any) -> Pixels:
+def _shrink(pixels: Pixels, box: Box) -> tuple[Pixels, Box]:
+    """Reduce a large image to what the box needs, so that time and memory do not follow its size.
+
+    Averaging whole blocks first and resizing with antialiasing after gives what antialiasing alone
+    would, as long as enough pixels are left; and a box around a picture of 1x30,000 pixels stays
+    affordable.
+    """
+    factor = int((box[2] - box[0]) // (4 * SHOWN_SIDE))
+    if factor < 2:
+        return pixels, box
+    flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    reduced = np.asarray(Image.fromarray(flat).reduce(factor))
+    left, top, right, bottom = (edge / factor for edge in box)
+    return reduced.reshape(*reduced.shape[:2], pixels.shape[2]), (left, top, right, bottom)
+
+
+def _crop_resize(pixels: Pixels, box: Box, side: int, level: Any) -> Pixels:
     """Cut a square box, which may reach outside, and resize it with antialiasing."""
     levels = np.broadcast_to(np.asarray(level, dtype=np.float64), (pixels.shape[2],))
     planes = [
@@ -235,9 +255,7 @@ def _crop_resize(pixels: Pixels, box: tuple[float, float, float, float], side: i
     return np.clip(np.rint(np.stack(planes, axis=2)), 0, 255).astype(np.uint8)
 
 
-def _crop_resize_float(
-    plane: NDArray[np.float32], box: tuple[float, float, float, float], side: int
-) -> NDArray[np.float32]:
+def _crop_resize_float(plane: NDArray[np.float32], box: Box, side: int) -> NDArray[np.float32]:
     """As :func:`_crop_resize` for one plane whose outside is 0."""
     height, width = plane.shape
     left, top = int(np.floor(min(box[0], 0.0))), int(np.floor(min(box[1], 0.0)))
@@ -246,5 +264,5 @@ def _crop_resize_float(
         plane = np.pad(plane, ((-top, bottom - height), (-left, right - width)))
     shifted = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
     image = Image.fromarray(np.ascontiguousarray(plane))
-    resized = image.resize((side, side), Image.Resampling.LANCZOS, box=shifted, reducing_gap=3.0)
+    resized = image.resize((side, side), Image.Resampling.LANCZOS, box=shifted)
     return np.asarray(resized, dtype=np.float32)

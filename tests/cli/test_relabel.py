@@ -178,8 +178,10 @@ def test_mistakes_say_what_to_do(
 
 def test_options_from_the_environment(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "CVAE_RELABEL_OUT": "from-env", "CVAE_RELABEL_WRITE": "tiles"}
+    environment["CVAE_RELABEL_JSON"] = "1"
     run = cvae("relabel", folder_of_digits, "--targets", "0", env=environment)
     assert run.returncode == 0, run.stderr
+    assert len(run.stdout.splitlines()) == 10
     assert list((tmp_path / "from-env" / "tiles" / "0").rglob("*.png"))
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,6 +91,25 @@ def test_uneven_light_does_not_become_strokes() -> None:
     assert native[:, :6].max() < 40
     assert native[:, -6:].max() < 40
     assert native[14, 14] > 200
+
+
+@pytest.mark.parametrize("size", [(1, 30_000), (30_000, 1), (3, 20_000), (1, 1)])
+@pytest.mark.parametrize("target", [STROKES, PICTURES, Target(28, 1, False, "pad", 0.0)])
+def test_odd_shapes_are_affordable(size: tuple[int, int], target: Target) -> None:
+    tracemalloc.start()
+    with contextlib.suppress(ImageError):  # a single pixel may well be blank
+        prepare(pixels(*size), target)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000_000
+
+
+def test_a_large_image_comes_out_as_its_small_copy() -> None:
+    small = np.zeros((100, 80, 1), np.uint8)
+    small[20:80, 35:45] = 255
+    large = small.repeat(25, axis=0).repeat(25, axis=1)
+    ours, theirs = (prepare(image, STROKES).native.astype(int) for image in (small, large))
+    assert np.abs(ours - theirs).mean() < 3
 
 
 def test_a_blank_page_is_refused() -> None:
