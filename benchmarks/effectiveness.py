@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cvae_cli.engine.datasets import LabelledImages, load
+from cvae_cli.engine.device import bf16_is_fast
 from cvae_cli.engine.draw import Drawer
 from cvae_cli.images import grid
 from cvae_cli.model import weights
@@ -73,7 +74,9 @@ def train_judge(data: LabelledImages) -> nn.Sequential:
         began = time.monotonic()
         for chosen in torch.randperm(len(data))[: len(data) // BATCH * BATCH].split(BATCH):
             x = shaken(data.images[chosen].float() / 255).contiguous(memory_format=torch.channels_last)
-            loss = F.cross_entropy(judge(x), data.labels[chosen])
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16_is_fast(torch.device("cpu"))):
+                logits = judge(x)
+            loss = F.cross_entropy(logits.float(), data.labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -106,7 +109,7 @@ def main() -> None:
     else:
         judge = train_judge(load("mnist", arguments.data_dir, train=True))
         arguments.judge.parent.mkdir(parents=True, exist_ok=True)
-        save_file(judge.state_dict(), arguments.judge)
+        save_file({name: value.contiguous() for name, value in judge.state_dict().items()}, arguments.judge)
     judge.eval()
     accuracy = (read(judge, test.images) == test.labels).float().mean()
 
@@ -127,9 +130,9 @@ def main() -> None:
             counts[source] += 1
         own = tiles[np.arange(250), labels[part]]
         change += float(np.abs(own.astype(int) - images[part]).mean()) * 250 / len(test)
-        wrong = (labels[start] + 1 + random.integers(9, size=250)) % 10
+        wrong = (labels[part] + 1 + random.integers(9, size=250)) % 10
         take = random.choice(250, 3, replace=False)
-        chosen += [tiles[i, wrong[i]] for i in take if wrong[i] != labels[start + i]]
+        chosen += [tiles[i, wrong[i]] for i in take]
 
     share = hits / counts
     other = ~torch.eye(10, dtype=torch.bool)

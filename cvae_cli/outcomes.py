@@ -19,6 +19,7 @@ class Exit(IntEnum):
     USER_ERROR = 2
     SOME_FAILED = 3
     INTERRUPTED = 130
+    BROKEN_PIPE = 141
     TERMINATED = 143
 
 
@@ -77,10 +78,14 @@ class Report:
     planned: int = 0
     labels: Counter[str] = field(default_factory=Counter)
     """How many images were labelled in which way."""
+    skips: Counter[str] = field(default_factory=Counter)
+    """How many images were skipped for which reason."""
 
     def add(self, outcome: ImageOutcome) -> None:
         """Count one outcome."""
         setattr(self, outcome.status, getattr(self, outcome.status) + 1)
+        if outcome.status == "skipped":
+            self.skips[outcome.reason] += 1
         if outcome.label_source:
             self.labels[outcome.label_source] += 1
 
@@ -106,6 +111,7 @@ class TrainResult:
         metrics: of the exported weights, on validation images.
         interrupted: the signal that ended the run early, or ``None``.
         warning: what is wrong with the model, for the user to read; empty if nothing is.
+        main_process: whether this process speaks for the run, where several train together.
     """
 
     folder: Path
@@ -114,3 +120,4 @@ class TrainResult:
     metrics: dict[str, float]
     interrupted: int | None = None
     warning: str = ""
+    main_process: bool = True

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFilter
 Point = tuple[float, float]
 Stroke = list[Point]
 
-# Each digit as strokes through points of a unit square, x to the right, y down. A stroke that
-# begins with None is drawn with corners, all others as a smooth curve.
+# Each digit as strokes through points of a unit square, x to the right, y down; two points are a
+# straight line, more a smooth curve.
 CURVES: dict[str, list[Stroke]] = {
     "0": [[(0.52, 0.04), (0.2, 0.3), (0.2, 0.7), (0.5, 0.96), (0.8, 0.7), (0.8, 0.3), (0.52, 0.04)]],
     "1": [[(0.55, 0.03), (0.52, 0.5), (0.48, 0.97)]],

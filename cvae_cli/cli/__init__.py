@@ -48,7 +48,7 @@ class _LazyGroup(click.Group):
         except BrokenPipeError:
             # The reader of stdout has gone: | head. Python would complain at exit otherwise.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(Exit.OK)
+            ctx.exit(Exit.BROKEN_PIPE)
         except KeyboardInterrupt:
             _say_error("interrupted; everything that was finished is kept.")
             ctx.exit(Exit.INTERRUPTED)

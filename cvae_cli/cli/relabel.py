@@ -96,10 +96,12 @@ def command(
     from cvae_cli.engine.relabel import RelabelOptions, find, relabel
 
     console = make_console()
+    if shard is None and (shard := shard_from_environment(os.environ)) and verbosity() >= 0:
+        console.print(f"shard {shard[0]}/{shard[1]}, from the environment of this process.")
     job = RelabelOptions(
         sources=source,
         listing=options.listing(source),
-        shard=shard or shard_from_environment(os.environ),
+        shard=shard,
         **asked,
     )
     report = Report()
@@ -139,8 +141,12 @@ def command(
 
 
 def shard_from_environment(environment: Mapping[str, str]) -> tuple[int, int] | None:
-    """This process's part under torchrun (``RANK``, ``WORLD_SIZE``) or SLURM; else ``None``."""
-    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+    """The part of this process under torchrun or in a step of srun; else ``None``.
+
+    ``SLURM_STEP_NUM_TASKS``, not ``SLURM_NTASKS``: that is set in the batch script too, where one
+    process alone would do the first part and leave the rest.
+    """
+    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
         index, count = environment.get(rank, ""), environment.get(size, "")
         if index.isdecimal() and count.isdecimal() and int(index) < int(count) and int(count) > 1:
             return int(index) + 1, int(count)
@@ -150,12 +156,11 @@ def shard_from_environment(environment: Mapping[str, str]) -> tuple[int, int] | 
 def _summary(report: Report, job: RelabelOptions) -> str:
     if job.dry_run:
         return (
-            f"{report.planned} images would be relabelled, {report.skipped} are finished, "
+            f"{report.planned} images would be relabelled, {report.skipped} skipped, "
             f"{report.failed} cannot be used. Nothing was written."
         )
     parts = [f"{report.done} done"]
-    if report.skipped:
-        parts.append(f"{report.skipped} skipped (finished before)")
+    parts += [f"{count} skipped ({reason})" for reason, count in report.skips.items()]
     if report.failed:
         parts.append(f"{report.failed} failed")
     names = {"folder": "from their folder", "predict": "predicted", "class": "as given", "csv": "from CSV"}

@@ -70,7 +70,7 @@ def command(ctx: click.Context, /, **asked: Any) -> None:
 
     with _Progress(console) as progress:
         result = train(TrainOptions(**asked), progress)
-    if not progress.main_process:
+    if not result.main_process:
         return
     _print_result(console, result)
     if result.interrupted:
@@ -83,7 +83,6 @@ class _Progress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.live = console.is_terminal and verbosity() >= 0
-        self.main_process = False
         self.bar: Any = None
         self.began = self.last = time.monotonic()
 
@@ -95,7 +94,6 @@ class _Progress:
             self.bar.stop()
 
     def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
-        self.main_process = True
         self.epochs, self.steps, self.first_epoch = epochs, steps, first_epoch
         self.began = time.monotonic()
         self.first_step: int | None = None
@@ -132,7 +130,7 @@ class _Progress:
             )
             return
         now = time.monotonic()
-        if verbosity() >= 0 and now - self.last >= 6 * PLAIN_SECONDS:
+        if verbosity() >= 0 and now - self.last >= PLAIN_SECONDS:
             self.last = now
             speed = (done - self.first_step) / max(now - self.began, 1e-6)
             left = (self.epochs * self.steps - done) / max(speed, 1e-6)

@@ -17,6 +17,15 @@ from cvae_cli.model.network import ConditionalVAE
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def resolve_precision(asked: str) -> str:
+    """The precision of ``--precision``.
+
+    ``auto`` is fp32, not bf16, also where that is fast: bf16 moves some pixels by more than two
+    grey levels, and the same image should give the same picture on every machine.
+    """
+    return "fp32" if asked == "auto" else asked
+
+
 class Drawer:
     """A model on its device, fed with batches that are always padded to the same size.
 
@@ -40,10 +49,7 @@ class Drawer:
             UserError: no such device, or a precision it does not have.
         """
         self.device = resolve_device(device)
-        if precision == "auto":
-            # Not bf16, also where it is fast: it moves some pixels by more than two grey levels,
-            # and the same image should give the same picture on every machine.
-            precision = "fp32"
+        precision = resolve_precision(precision)
         if precision == "fp16" and self.device.type == "cpu":
             raise UserError("--precision fp16 needs a GPU; use bf16 or fp32 on the CPU.")
         self.precision = precision

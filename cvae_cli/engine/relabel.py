@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae_cli import __version__
-from cvae_cli.engine.draw import Drawer
+from cvae_cli.engine.draw import Drawer, resolve_precision
 from cvae_cli.engine.labels import Label, LabelRule, require_class
 from cvae_cli.errors import ImageError, UserError
 from cvae_cli.images import decode, discover, grid, prepare, save
@@ -37,6 +37,8 @@ _WINDOW_BATCHES = 4
 """Batches of images that may be in flight."""
 
 TILES = "tiles"
+_FINISHED = "finished before"
+_OWN_CLASS = "already of the only class to draw"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
     card = weights.read_card(weights.resolve(options.model))
     rule = LabelRule(options.labels, card.spec.classes)
     targets = _target_indices(options.targets, card.spec)
-    job = _Job(options, card, rule, targets)
+    job = _Job(options, card, rule, targets, resolve_precision(options.precision))
     if options.dry_run:
         yield from _plan(job)
         return
@@ -120,7 +122,7 @@ def find(options: RelabelOptions) -> Iterator[discover.Found]:
         UserError: there is none in all the sources.
     """
     if options.listing is not None:
-        images = discover.from_list(options.listing)
+        images = discover.from_list(options.listing, exclude=options.out)
     else:
         images = discover.discover(options.sources, exclude=options.out)
     empty = True
@@ -171,6 +173,7 @@ class _Job:
     card: weights.ModelCard
     rule: LabelRule
     targets: tuple[int, ...]
+    precision: str
 
     def __post_init__(self) -> None:
         spec = self.card.spec
@@ -187,8 +190,8 @@ class _Job:
     def outputs(self, found: discover.Found, targets: tuple[int, ...]) -> list[str]:
         """The files of an image, relative to the output folder, the grid first."""
         place = found.output
-        if self.grids and self.tiles and place.parts[0].casefold() == TILES:
-            # A source folder of this name must not end up among the tiles.
+        if self.grids and self.tiles and place.parts[0].casefold().rstrip("_") == TILES:
+            # A source folder of this name must not end up among the tiles, nor meet one named so.
             place = type(place)(place.parts[0] + "_", *place.parts[1:])
         names = [f"{place}.png"] if self.grids else []
         if self.tiles:
@@ -207,6 +210,7 @@ class _Job:
             "predict" if label is None else [label.index, label.source],
             list(self.targets),
             self.options.invert,
+            self.precision,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -304,14 +308,15 @@ def _load(job: _Job, found: discover.Found) -> _Loaded | ImageOutcome:
                 job,
                 found,
                 "skipped",
-                reason="already of the only class to draw",
+                reason=_OWN_CLASS,
                 label=label.index,
                 label_source=label.source,
             )
         decoded = decode.decode(content)
         notes = decoded.notes
         prepared = prepare.prepare(decoded.pixels, job.target, invert=job.options.invert)
-    except ImageError as error:
+    except (ImageError, MemoryError) as caught:
+        error = caught if isinstance(caught, ImageError) else "too large for the memory of this machine"
         index, source = (label.index, label.source) if label else (None, None)
         return _outcome(
             job, found, "failed", reason=str(error), label=index, label_source=source, prepared=notes
@@ -324,15 +329,13 @@ def _finished(job: _Job, found: discover.Found, label: Label | None, fingerprint
     # Without a label the first target that is never its own is not known: look at any picture.
     known = job.targets_of(label.index if label else None)
     candidates = job.outputs(found, known)
-    first = None
+    first: dict[str, Any] = {}
     for name in candidates:
-        first = save.read_provenance(job.options.out / name)
-        if first is not None:
+        first = save.read_provenance(job.options.out / name) or {}
+        if first.get("fingerprint") == fingerprint:
             break
-    if first is None or first.get("fingerprint") != fingerprint:
-        return None
     index = first.get("label_index")
-    if not isinstance(index, int):
+    if first.get("fingerprint") != fingerprint or not isinstance(index, int):
         return None
     targets = job.targets_of(index)
     outputs = job.outputs(found, targets)
@@ -343,7 +346,7 @@ def _finished(job: _Job, found: discover.Found, label: Label | None, fingerprint
         job,
         found,
         "skipped",
-        reason="finished before",
+        reason=_FINISHED,
         label=index,
         label_source=first.get("label_source"),
         confidence=first.get("confidence"),
@@ -394,7 +397,21 @@ def _finish(
             job,
             found,
             "skipped",
-            reason="already of the only class to draw",
+            reason=_OWN_CLASS,
+            label=label,
+            label_source=label_source,
+            confidence=confidence,
+            prepared=loaded.steps,
+        )
+    outputs = job.outputs(found, targets)
+    try:
+        _check_replaceable(job, found, outputs)
+    except ImageError as error:
+        return _outcome(
+            job,
+            found,
+            "failed",
+            reason=str(error),
             label=label,
             label_source=label_source,
             confidence=confidence,
@@ -402,7 +419,6 @@ def _finish(
         )
     shown = [loaded.prepared.undo(tile) for tile in tiles]
     names = [job.spec.classes[index] for index in targets]
-    outputs = job.outputs(found, targets)
     provenance = {
         "cvae": __version__,
         "source": _printable(found.relative),
@@ -421,6 +437,11 @@ def _finish(
         original = grid.Original(loaded.prepared.shown, job.spec.classes[label], note)
         picture = grid.draw_row(job.layout, original, list(zip(names, shown, strict=True)))
         job.folder.write(pending.pop(0), save.encode_png(picture, {**provenance, "targets": names}))
+    if job.tiles:
+        # Drawn when the label was thought to be another: a wrong picture in a data set of tiles.
+        stale = job.options.out / job.outputs(found, (label,))[-1]
+        if (save.read_provenance(stale) or {}).get("source") == provenance["source"]:
+            stale.unlink(missing_ok=True)
     for output, name, tile in zip(pending, names, shown, strict=False):
         pixels = np.ascontiguousarray(tile.transpose(1, 2, 0))
         job.folder.write(output, save.encode_png(pixels, {**provenance, "target": name}))
@@ -435,6 +456,36 @@ def _finish(
         outputs=tuple(outputs),
         prepared=loaded.steps,
     )
+
+
+def _check_replaceable(job: _Job, found: discover.Found, outputs: list[str]) -> None:
+    """Refuse to replace what cvae did not write: a picture of the user's, even the image itself.
+
+    ``--overwrite`` allows it, except for the images of the sources.
+
+    Raises:
+        ImageError: an output is there and is not ours to replace.
+    """
+    for name in outputs:
+        file = job.options.out / name
+        try:
+            empty = file.stat().st_size == 0
+        except OSError:
+            continue
+        if empty or save.read_provenance(file) is not None:
+            continue
+        if file.samefile(found.file) or _is_source(job, file):
+            raise ImageError(f"its output {file} is one of the images themselves; choose another --out")
+        if not job.options.overwrite:
+            raise ImageError(f"{file} is there and was not written by cvae; move it, or add --overwrite")
+
+
+def _is_source(job: _Job, file: Path) -> bool:
+    real = file.resolve()
+    sources = [source.resolve() for source in job.options.sources]
+    out = job.options.out.resolve()
+    # A source that holds the output folder does not make its contents sources.
+    return any(real == source or (source in real.parents and source not in out.parents) for source in sources)
 
 
 def _plan(job: _Job) -> Iterator[ImageOutcome]:
@@ -452,6 +503,11 @@ def _plan(job: _Job) -> Iterator[ImageOutcome]:
         fingerprint = job.fingerprint(found, hashlib.sha256(content).hexdigest(), label)
         finished = None if job.options.overwrite else _finished(job, found, label, fingerprint)
         targets = job.targets_of(label.index if label else None)
+        if label is not None and not targets and not finished:
+            yield _outcome(
+                job, found, "skipped", reason=_OWN_CLASS, label=label.index, label_source=label.source
+            )
+            continue
         yield finished or _outcome(
             job,
             found,

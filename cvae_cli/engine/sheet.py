@@ -56,7 +56,7 @@ def sheet(options: SheetOptions) -> Iterator[ImageOutcome]:
         UserError: options that cannot be used, no image, or none that could be read.
         OutputError: the sheet cannot be written.
     """
-    if options.sources:
+    if options.sources and options.listing is None:
         discover.check_sources(options.sources)
     _check_output(options)
     card = weights.read_card(weights.resolve(options.model))

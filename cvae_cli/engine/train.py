@@ -31,12 +31,13 @@ from cvae_cli.engine import datasets
 from cvae_cli.engine.device import bf16_is_fast, resolve_device
 from cvae_cli.engine.objective import Objective
 from cvae_cli.engine.recipes import RECIPES, Recipe
-from cvae_cli.errors import DataError, OutputError, UserError
+from cvae_cli.errors import CvaeError, DataError, OutputError, UserError
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import from_canvas, to_canvas
 from cvae_cli.outcomes import TrainResult
 
 CHECKPOINT = "last.ckpt"
+_DESCRIPTION = "run.json"
 _CHECKPOINT_STEPS = 400
 _PICTURE_ROWS = 10
 
@@ -79,6 +80,10 @@ class TrainOptions:
             parts.append(f"--batch-size {self.batch_size}")
         if self.learning_rate is not None:
             parts.append(f"--learning-rate {self.learning_rate:g}")
+        if self.precision != "auto":
+            parts.append(f"--precision {self.precision}")
+        if self.devices * self.num_nodes > 1:
+            parts.append(f"--devices {self.devices} --num-nodes {self.num_nodes}")
         return " ".join(parts)
 
 
@@ -91,10 +96,11 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
         UserError: options that do not fit each other or this machine.
     """
     recipe = _resolve_recipe(options)
+    device = resolve_device(options.device)
+    if options.precision == "fp16" and device.type == "cpu":
+        raise UserError("--precision fp16 needs a GPU; use bf16 or fp32 on the CPU.")
     full = datasets.load(options.data, options.data_dir, train=True)
     training, validation = datasets.hold_out(full, recipe.validation_images)
-    folder = _resolve_folder(options, recipe)
-
     processes = options.devices * options.num_nodes
     if recipe.batch_size % processes:
         raise UserError(
@@ -108,24 +114,33 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
             "choose a smaller --batch-size."
         )
     _quiet_lightning()
+    folder = _resolve_folder(options, recipe)
     pl.seed_everything(options.seed)
     module = RelabelModule(recipe)
     reporting = _Reporting(options, folder, observer)
-    trainer = pl.Trainer(
-        accelerator=_accelerator(options.device),
-        devices=options.devices,
-        num_nodes=options.num_nodes,
-        strategy=_strategy(options),
-        precision=_precision(options),
-        max_epochs=options.epochs,
-        logger=TensorBoardLogger(str(folder), name="", version="logs"),
-        callbacks=[reporting],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=50,
-        num_sanity_val_steps=0,
-    )
+    try:
+        trainer = pl.Trainer(
+            accelerator=_accelerator(options.device),
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            strategy=_strategy(options),
+            precision=_precision(options),
+            max_epochs=options.epochs,
+            logger=TensorBoardLogger(str(folder), name="", version="logs"),
+            callbacks=[reporting],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=50,
+            num_sanity_val_steps=0,
+        )
+    except Exception as error:  # Lightning has several for devices and strategies that do not fit
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"this machine cannot train so (--devices, --num-nodes, --strategy): {reason}"
+        ) from error
+    if _is_main_process():
+        _make_folder(folder, options, recipe)
     checkpoint = folder / CHECKPOINT
     with _SignalNotes(reporting):
         try:
@@ -157,10 +172,6 @@ class RelabelModule(pl.LightningModule):
         self.terms = {name: value.detach() for name, value in terms.items()}
         self.log_dict(self.terms)
         return terms["loss"]
-
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Average the weights after the optimiser has moved them."""
-        self.objective.update_average()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the averaged weights' terms, as ``val_NAME``, over all validation images."""
@@ -213,6 +224,7 @@ class _Reporting(pl.Callback):
     def __init__(self, options: TrainOptions, folder: Path, observer: TrainObserver) -> None:
         self.options, self.folder, self.observer = options, folder, observer
         self.signal: int | None = None
+        self.stopped: int | None = None
         self.best = math.inf
         self.best_metrics: dict[str, float] = {}
         self.epochs_done = 0
@@ -240,6 +252,10 @@ class _Reporting(pl.Callback):
         self.history = state_dict["history"]
         self.seconds_before = state_dict["seconds"]
         self.epochs_done = len(self.history)
+        try:
+            weights.load(self.folder / "model.safetensors")
+        except CvaeError:  # killed between its two files: the next epoch writes both again
+            self.best, self.best_metrics = math.inf, {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Again, because Lightning has meanwhile put a handler of its own on SIGTERM.
@@ -251,6 +267,8 @@ class _Reporting(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: RelabelModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        # Here and not in the module, whose own hook comes after a checkpoint would be written.
+        pl_module.objective.update_average()
         if batch_idx % 10 == 0:
             for name, value in pl_module.terms.items():
                 before = self.smoothed.get(name, float(value))
@@ -265,7 +283,7 @@ class _Reporting(pl.Callback):
             votes = torch.tensor(float(stop), device=pl_module.device)
             stop = bool(trainer.strategy.reduce(votes, reduce_op="sum") > 0)
         if stop:
-            self.signal = self.signal or signal.SIGINT
+            self.stopped = self.signal or signal.SIGINT
             self.checkpoint(trainer)
             raise _StoppedBySignal
 
@@ -338,8 +356,9 @@ class _Reporting(pl.Callback):
             weights=file if file.exists() else None,
             epochs=self.epochs_done,
             metrics=self.best_metrics,
-            interrupted=self.signal,
+            interrupted=self.stopped,
             warning=warning,
+            main_process=_is_main_process(),
         )
 
 
@@ -360,8 +379,7 @@ def _is_main_process() -> bool:
 
 
 def _resolve_folder(options: TrainOptions, recipe: Recipe) -> Path:
-    """The run folder: asked for, or the next free one below ``runs/``; made and described."""
-    wanted = {"data": options.data, "seed": options.seed, "recipe": recipe.to_dict()}
+    """The run folder: asked for, or the next free one below ``runs/``; checked, not yet made."""
     if options.out is None:
         runs = [
             Path("runs") / options.data,
@@ -375,31 +393,38 @@ def _resolve_folder(options: TrainOptions, recipe: Recipe) -> Path:
         folder = options.out
     if not _is_main_process():
         return folder
-    description = folder / "run.json"
     if options.resume:
         if not folder.is_dir():
             raise UserError(f"{folder}: there is no such run to resume; leave out --resume.")
         try:
-            found = json.loads(description.read_text(encoding="utf-8"))
+            found = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise UserError(f"{folder}: not a run folder of cvae train (no valid run.json).") from None
+            raise UserError(f"{folder}: not a run folder of cvae train (no valid {_DESCRIPTION}).") from None
         # Through JSON, so that tuples and lists compare equal.
-        if found != json.loads(json.dumps(wanted)):
+        if found != json.loads(json.dumps(_description(options, recipe))):
             raise UserError(
                 f"{folder}: this run was started with other data, seed, batch size, learning rate or "
                 "recipe; repeat its command, with --resume added."
             )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty: add --resume to go on with that run, or name another --out.")
+    return folder
+
+
+def _make_folder(folder: Path, options: TrainOptions, recipe: Recipe) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not options.resume:
-            description.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+            text = json.dumps(_description(options, recipe), indent=2) + "\n"
+            (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{folder}: the run folder cannot be written: {error.strerror or error}") from error
     # Lightning starts further processes by repeating this command: they must find this folder.
     os.environ["CVAE_TRAIN_OUT"] = str(folder)
-    return folder
+
+
+def _description(options: TrainOptions, recipe: Recipe) -> dict[str, Any]:
+    return {"data": options.data, "seed": options.seed, "recipe": recipe.to_dict()}
 
 
 def _loader(data: datasets.LabelledImages, batch_size: int, *, shuffle: bool) -> DataLoader[Any]:
@@ -418,6 +443,7 @@ def _as_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _measure(module: RelabelModule, data: datasets.LabelledImages) -> dict[str, float]:
+    module.eval()
     terms = module.objective.validation_terms(
         data.images[:2000].to(module.device), data.labels[:2000].to(module.device)
     )
@@ -481,7 +507,7 @@ class _SignalNotes:
 
     def note(self, number: int, frame: FrameType | None) -> None:
         if self.reporting.signal is not None:
-            raise KeyboardInterrupt
+            os._exit(128 + number)
         self.reporting.signal = number
 
     def __enter__(self) -> None:

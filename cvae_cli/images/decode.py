@@ -23,6 +23,11 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM")
 
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 1_000_000_000
+# Once for the process, since filters cannot be changed safely while threads decode: what Pillow
+# finds odd about a file is of no use to anyone, but a decompression bomb is an error.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
@@ -91,24 +96,21 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     """
     notes: dict[str, Any] = {}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise ImageError(
-                        f"{width}x{height} pixels are over the limit of {max_pixels / 1e6:g} million"
-                    )
-                notes["size"], notes["mode"] = [width, height], image.mode
-                if (frames := getattr(image, "n_frames", 1)) > 1:
-                    notes["frames"] = frames
-                    image.seek(0)
-                if (orientation := image.getexif().get(0x0112, 1)) in range(2, 9):
-                    notes["orientation"] = orientation
-                image.load()
-                upright = ImageOps.exif_transpose(image) if "orientation" in notes else image
-                pixels = _to_array(upright, notes)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(
+                    f"{width}x{height} pixels are over the limit of {max_pixels / 1e6:g} million"
+                )
+            notes["size"], notes["mode"] = [width, height], image.mode
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                notes["frames"] = frames
+                image.seek(0)
+            if (orientation := image.getexif().get(0x0112, 1)) in range(2, 9):
+                notes["orientation"] = orientation
+            image.load()
+            upright = ImageOps.exif_transpose(image) if "orientation" in notes else image
+            pixels = _to_array(upright, notes)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -138,12 +140,13 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
 
 def _to_array(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:
     mode = image.mode
+    if mode.startswith(("I", "F")):
+        # Ahead of transparency: converting these to RGBA would clip them.
+        return _scale_deep(np.asarray(image), notes)[:, :, None]
     if mode == "P" and "transparency" not in image.info:
         image = image.convert("RGB")
     elif mode in _TRANSPARENT_MODES or "transparency" in image.info:
         image = _composite(image.convert("RGBA"), notes)
-    elif mode.startswith(("I", "F")):
-        return _scale_deep(np.asarray(image), notes)[:, :, None]
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))[:, :, None]
     rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

@@ -6,6 +6,7 @@ Nothing here holds more than one folder's listing, so that a tree of millions st
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cvae_cli.errors import UserError
+from cvae_cli.images.save import read_provenance
 
 SUFFIXES = frozenset(
     [
@@ -65,9 +67,14 @@ class Found:
 def check_sources(sources: Iterable[Path]) -> None:
     """Raise :class:`UserError` for the first source that is not there or cannot be listed."""
     for source in sources:
-        if not source.exists():
-            raise UserError(f"{source}: no such file or folder.")
-        if source.is_dir() and not os.access(source, os.R_OK | os.X_OK):
+        try:
+            mode = source.stat().st_mode
+        except FileNotFoundError:
+            raise UserError(f"{source}: no such file or folder.") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{source}: this source cannot be used: {reason}.") from error
+        if stat.S_ISDIR(mode) and not os.access(source, os.R_OK | os.X_OK):
             raise UserError(f"{source}: this folder cannot be read; check its permissions.")
 
 
@@ -76,15 +83,15 @@ def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterato
 
     Folders are walked recursively. Hidden files and folders, junk of operating systems and
     files without an image's suffix are passed over; links to files are followed, links to
-    folders are not, for they may run in circles. One folder is mirrored as it is; of several,
-    each goes below its own name, so that their images cannot overwrite each other.
+    folders are not, for they may run in circles. One folder is mirrored as it is; a folder
+    among several sources goes below its own name, so that no two images share an output.
 
     Args:
         sources: files and folders that exist.
-        exclude: a folder that is never entered: where the output goes.
+        exclude: where the output goes: a folder that is never entered, or a file that is
+            passed over.
     """
     unique = list({source.resolve(): source for source in sources}.values())
-    folders = [source for source in unique if source.is_dir()]
     names = [source.name for source in unique if not source.is_dir()]
     barred = exclude.resolve() if exclude is not None else None
     siblings = _Siblings()
@@ -92,29 +99,46 @@ def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterato
     for source in unique:
         if source.is_dir():
             prefix = PurePosixPath()
-            if len(folders) > 1:
+            if len(unique) > 1:
                 prefix = _untaken(PurePosixPath(source.resolve().name or "root"), taken)
             if source.resolve() != barred:
                 yield from _walk(source, prefix, PurePosixPath(), str(source), barred)
-        else:
+        elif not _is_output(source, barred):
             alone = names.count(source.name) == 1
             place = PurePosixPath(source.name) if alone else safe_relative(source)
             place = place.with_name(siblings.output_name(source))
             yield Found(source, str(source), str(source), _untaken(place, taken))
 
 
-def from_list(paths: Iterable[str]) -> Iterator[Found]:
-    """Images of a list of paths, as ``find`` prints it; empty lines are passed over.
+def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[Found]:
+    """Images of a list of paths, as ``find`` prints it.
 
-    The output mirrors each path as it is written: ``imgs/a/x.png`` becomes ``DIR/imgs/a/x.png``.
+    Empty lines, paths named before and what cvae itself wrote below ``exclude`` are passed over. The output
+    mirrors each path as it is written: ``imgs/a/x.png`` becomes ``DIR/imgs/a/x.png``.
     """
+    barred = exclude.resolve() if exclude is not None else None
     siblings = _Siblings()
+    # Numbers, not names: a list of millions must not fill the memory.
+    outputs: dict[int, int] = {}
     for line in paths:
         text = line.rstrip("\r\n")
-        if text:
-            file = Path(text)
-            place = safe_relative(file).with_name(siblings.output_name(file))
+        if not text:
+            continue
+        file = Path(text)
+        if "\0" in text:
+            problem = "the path holds a NUL character; the list takes one path a line (find -print)"
+            yield Found(file, text, "-", PurePosixPath("_"), problem)
+            continue
+        if _is_output(file, barred):
+            continue
+        place = safe_relative(file).with_name(siblings.output_name(file))
+        this, output = hash(text), hash(str(place).casefold())
+        owner = outputs.get(output)
+        if owner is None:
+            outputs[output] = this
             yield Found(file, text, "-", place)
+        elif owner != this:
+            yield Found(file, text, "-", place, "another path of the list has the same output")
 
 
 def safe_relative(path: Path) -> PurePosixPath:
@@ -129,8 +153,7 @@ def in_shard(found: Found, index: int, count: int) -> bool:
     Decided by the image's path alone, so that files added or removed between two runs do not
     move the others to another shard.
     """
-    name = os.fsencode(str(found.output))
-    return zlib.crc32(name) % count == index
+    return zlib.crc32(os.fsencode(found.relative)) % count == index
 
 
 class _Siblings:
@@ -138,43 +161,54 @@ class _Siblings:
 
     def __init__(self) -> None:
         self.folder: Path | None = None
-        self.shared: frozenset[str] = frozenset()
+        self.ambiguous: frozenset[str] = frozenset()
 
     def output_name(self, file: Path) -> str:
         if file.parent != self.folder:
             self.folder = file.parent
             try:
-                names = [name for name in os.listdir(file.parent) if _is_image_name(name)]
+                self.ambiguous = _ambiguous_stems(*_listing(file.parent))
             except OSError:
-                names = []
-            self.shared = _shared_stems(names)
-        return file.name if _stem_key(file.name) in self.shared else file.stem or "_"
+                self.ambiguous = frozenset()
+        return file.name if _stem_key(file.name) in self.ambiguous else file.stem or "_"
+
+
+def _listing(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of a folder's images and of its sub-folders, sorted; links to folders are neither."""
+    with os.scandir(folder) as entries:
+        found = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry) for entry in entries)
+    folders = [name for name, is_folder, _ in found if is_folder and not _is_passed_over(name)]
+    others = [entry for _, is_folder, entry in found if not is_folder and _is_image_name(entry.name)]
+    files = [entry.name for entry in others if not entry.is_dir()]
+    return files, folders
 
 
 def _walk(
     folder: Path, place: PurePosixPath, below: PurePosixPath, source: str, barred: Path | None
 ) -> Iterator[Found]:
     try:
-        with os.scandir(folder) as entries:
-            listing = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        files, folders = _listing(folder)
     except OSError as error:
         reason = f"the folder cannot be listed: {error.strerror or error}"
         yield Found(folder, str(below), source, place / "_", reason)
         return
-    files = [name for name, is_folder in listing if not is_folder and _is_image_name(name)]
-    shared = _shared_stems(files)
+    ambiguous = _ambiguous_stems(files, folders)
     for name in files:
-        path = folder / name
-        if path.is_dir():  # a link to a folder
-            continue
-        stem = name if _stem_key(name) in shared else PurePosixPath(name).stem
-        yield Found(path, str(below / name), source, place / stem)
-    for name, is_folder in listing:
-        if not is_folder or name.startswith(".") or name.casefold() in JUNK:
-            continue
+        stem = name if _stem_key(name) in ambiguous else PurePosixPath(name).stem
+        if barred is None or barred.name != name or (folder / name).resolve() != barred:
+            yield Found(folder / name, str(below / name), source, place / stem)
+    for name in folders:
         child = folder / name
         if barred is None or child.resolve() != barred:
             yield from _walk(child, place / name, below / name, source, barred)
+
+
+def _is_output(path: Path, out: Path | None) -> bool:
+    """Whether a file lies in the output folder and was written by cvae."""
+    if out is None:
+        return False
+    real = path.resolve()
+    return (real == out or out in real.parents) and read_provenance(path) is not None
 
 
 def _untaken(place: PurePosixPath, taken: set[str]) -> PurePosixPath:
@@ -186,13 +220,16 @@ def _untaken(place: PurePosixPath, taken: set[str]) -> PurePosixPath:
     return candidate
 
 
-def _shared_stems(names: Iterable[str]) -> frozenset[str]:
-    names = list(names)
-    counts = Counter(_stem_key(name) for name in names)
-    # Beside "x.png" and "x.jpg", whose outputs are "x.png.png" and "x.jpg.png", the output of
-    # an "x.png.bmp" must not be "x.png.png" too.
-    whole = {name.casefold() for name in names}
-    return frozenset(stem for stem, count in counts.items() if count > 1 or stem in whole)
+def _ambiguous_stems(files: list[str], folders: list[str]) -> frozenset[str]:
+    """The stems that do not name one output: the suffix of the source is kept with them."""
+    counts = Counter(_stem_key(name) for name in files)
+    # Beside "x.png" and "x.jpg", whose outputs are "x.png.png" and "x.jpg.png", the output of an
+    # "x.png.bmp" must not be "x.png.png" too; and beside a folder "x.png" no output can be "x.png".
+    whole = {name.casefold() for name in files}
+    barred = {name.casefold() for name in folders}
+    return frozenset(
+        stem for stem, count in counts.items() if count > 1 or stem in whole or f"{stem}.png" in barred
+    )
 
 
 def _stem_key(name: str) -> str:
@@ -201,5 +238,8 @@ def _stem_key(name: str) -> str:
 
 
 def _is_image_name(name: str) -> bool:
-    lower = name.casefold()
-    return not name.startswith(".") and lower not in JUNK and PurePosixPath(lower).suffix in SUFFIXES
+    return not _is_passed_over(name) and PurePosixPath(name.casefold()).suffix in SUFFIXES
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in JUNK

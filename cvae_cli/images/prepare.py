@@ -158,7 +158,10 @@ def _frame_strokes(
     ).astype(np.float64)
     background = _local_background(small)
     ink = np.clip(background - small if inverted else small - background, 0.0, None)
-    peak = float(np.quantile(ink, 0.999)) if ink.size > 1000 else float(ink.max())
+    # Not the largest value, which may be a speck, and no quantile either: a small digit on a large
+    # page is a few pixels of this copy.
+    speck = max(1, min(8, ink.size // 100))
+    peak = float(np.partition(ink, -speck, axis=None)[-speck])
     if peak < 16.0:
         raise ImageError("blank: nothing stands out from the background")
     mask = ink >= _INK_SHARE * peak
@@ -178,12 +181,14 @@ def _frame_strokes(
     box = (centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2)
 
     level = np.median(background)
-    shrunk, inner = _shrink(pixels, box)
+    shrunk, inner, region = _shrink(pixels, box)
     shown = _crop_resize(shrunk, inner, max(target.size, min(SHOWN_SIDE, round(side))), level)
     # The strokes alone, on a flat ground: uneven light on paper must not become strokes.
     full = shrunk[:, :, 0].astype(np.float32)
     ground = Image.fromarray(background.astype(np.float32))
-    flat = np.asarray(ground.resize(full.shape[::-1], Image.Resampling.BILINEAR))
+    across, down = ground.width / width, ground.height / height
+    part = (region[0] * across, region[1] * down, region[2] * across, region[3] * down)
+    flat = np.asarray(ground.resize(full.shape[::-1], Image.Resampling.BILINEAR, box=part))
     strokes = np.clip(flat - full if inverted else full - flat, 0.0, None)
     cut = _crop_resize_float(strokes, inner, target.size)
     bright = float(np.quantile(cut, 0.98))
@@ -223,26 +228,35 @@ def _frame_picture(pixels: Pixels, target: Target, steps: dict[str, Any]) -> tup
     steps["cut"] = [round(edge) for edge in box]
     steps["resized"] = [target.size, target.size]
     level = _border(pixels)
-    shrunk, inner = _shrink(pixels, box)
+    shrunk, inner, _ = _shrink(pixels, box)
     native = _crop_resize(shrunk, inner, target.size, level)
     shown = _crop_resize(shrunk, inner, max(target.size, min(SHOWN_SIDE, side)), level)
     return native, shown
 
 
-def _shrink(pixels: Pixels, box: Box) -> tuple[Pixels, Box]:
-    """Reduce a large image to what the box needs, so that time and memory do not follow its size.
+def _shrink(pixels: Pixels, box: Box) -> tuple[Pixels, Box, Box]:
+    """Cut out and reduce what the box needs, so that time and memory do not follow the image's size.
 
     Averaging whole blocks first and resizing with antialiasing after gives what antialiasing alone
     would, as long as enough pixels are left; and a box around a picture of 1x30,000 pixels stays
     affordable.
+
+    Returns:
+        The pixels, the box within them, and the part of the image that they were.
     """
+    height, width, channels = pixels.shape
+    left, top = max(0, int(box[0])), max(0, int(box[1]))
+    right, bottom = min(width, int(np.ceil(box[2]))), min(height, int(np.ceil(box[3])))
+    region = (float(left), float(top), float(right), float(bottom))
+    pixels = pixels[top:bottom, left:right]
     factor = int((box[2] - box[0]) // (4 * SHOWN_SIDE))
-    if factor < 2:
-        return pixels, box
-    flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-    reduced = np.asarray(Image.fromarray(flat).reduce(factor))
-    left, top, right, bottom = (edge / factor for edge in box)
-    return reduced.reshape(*reduced.shape[:2], pixels.shape[2]), (left, top, right, bottom)
+    if factor >= 2:
+        flat = pixels[:, :, 0] if channels == 1 else pixels
+        reduced = np.asarray(Image.fromarray(np.ascontiguousarray(flat)).reduce(factor))
+        pixels = reduced.reshape(*reduced.shape[:2], channels)
+    x1, y1, x2, y2 = box[0] - left, box[1] - top, box[2] - left, box[3] - top
+    factor = max(1, factor)
+    return pixels, (x1 / factor, y1 / factor, x2 / factor, y2 / factor), region
 
 
 def _crop_resize(pixels: Pixels, box: Box, side: int, level: Any) -> Pixels:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
+import platform
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -24,6 +27,8 @@ PROVENANCE = "cvae"
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LONGEST_CHUNK = 1_000_000
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_SERIAL = itertools.count()
 
 
 def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any]) -> bytes:
@@ -71,7 +76,7 @@ def write_file(file: Path, content: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = file.parent / f".{os.getpid()}-{zlib.crc32(os.fsencode(file.name)):08x}.part"
+    temporary = file.parent / f".cvae-{_HOST}-{os.getpid()}-{next(_SERIAL)}.part"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -101,7 +106,7 @@ class OutputFolder:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".cvae-{os.getpid()}.part"
+            probe = self.root / f".cvae-{_HOST}-{os.getpid()}-{next(_SERIAL)}.part"
             probe.touch()
             probe.unlink()
         except FileExistsError:
@@ -128,10 +133,10 @@ class OutputFolder:
     def _ready(self, folder: Path) -> None:
         if folder in self._checked and folder.is_dir():
             return
-        folder.mkdir(parents=True, exist_ok=True)
         real = folder.resolve()
         if real != self._real_root and self._real_root not in real.parents:
             raise OutputError(f"{folder} is a link that leads out of {self.root}; nothing is written there.")
+        folder.mkdir(parents=True, exist_ok=True)
         # What a killed run left half-written in this folder is of no use to anyone.
         for name in os.listdir(folder):
             if _is_abandoned(name):
@@ -140,12 +145,12 @@ class OutputFolder:
 
 
 def _is_abandoned(name: str) -> bool:
-    """Whether this is the temporary file of a process that no longer runs."""
-    owner = name[1:].split("-")[0]
-    if not (name.startswith(".") and name.endswith(".part") and owner.isdecimal()):
+    """Whether this is the temporary file of a process of this machine that no longer runs."""
+    match = re.fullmatch(r"\.cvae-([0-9a-f]{8})-(\d+)-\d+\.part", name)
+    if match is None or match[1] != _HOST or os.name != "posix":
         return False
     try:
-        os.kill(int(owner), 0)
+        os.kill(int(match[2]), 0)
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):

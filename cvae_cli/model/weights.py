@@ -81,11 +81,12 @@ def resolve(model: str) -> Path:
     if model in known:
         return known[model]
     path = Path(model)
+    # os.path, unlike Path, answers False for a name that cannot be.
     if path.suffix == ".json":
         path = path.with_suffix(".safetensors")
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         path = path / "model.safetensors"
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         return path
     names = ", ".join(known) or "none"
     raise UnknownModelError(
@@ -100,6 +101,7 @@ def read_card(file: Path) -> ModelCard:
     Raises:
         WeightsError: no JSON, or one that does not follow the schema.
     """
+    _refuse_pickle(file)
     beside = file.with_suffix(".json")
     try:
         raw = json.loads(beside.read_text(encoding="utf-8"))
@@ -128,6 +130,19 @@ def read_card(file: Path) -> ModelCard:
     return ModelCard(file, raw["name"], spec, raw["sha256"], raw)
 
 
+def _refuse_pickle(file: Path) -> None:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(2)
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from error
+    if head == b"PK" or head[:1] == b"\x80":
+        raise WeightsError(
+            f"{file}: this is a pickle (a torch.save file or a checkpoint), which could run any code "
+            "when it is opened; cvae reads safetensors only, such as the model.safetensors of a run."
+        )
+
+
 def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
     """Load a model, after checking schema, size, sha256, and every key and shape, in this order.
 
@@ -141,15 +156,7 @@ def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
         WeightsError: the first check that fails. Nothing is ever unpickled.
     """
     card = read_card(file)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from error
-    if content[:2] == b"PK" or content[:1] == b"\x80":
-        raise WeightsError(
-            f"{file}: this is a pickle (a torch.save file), which could run any code when it is "
-            "opened; cvae reads safetensors only."
-        )
+    content = file.read_bytes()
     if len(content) != card.raw["bytes"]:
         raise WeightsError(
             f"{file}: {len(content)} bytes, but its metadata says {card.raw['bytes']}: "
@@ -158,6 +165,7 @@ def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
     if hashlib.sha256(content).hexdigest() != card.sha256:
         raise WeightsError(f"{file}: its sha256 is not the one in its metadata; fetch or export it again.")
 
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
 
@@ -167,7 +175,9 @@ def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
         tensors = load_tensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError(f"{file}: not a valid safetensors file: {error}") from error
-    model = ConditionalVAE(card.spec)
+    # On the meta device, which holds shapes only: a spec of absurd sizes allocates nothing.
+    with torch.device("meta"):
+        model = ConditionalVAE(card.spec)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):
@@ -181,7 +191,7 @@ def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
             )
         if not tensors[name].is_floating_point() or not tensors[name].isfinite().all():
             raise WeightsError(f"{file}: tensor {name!r} holds values that are not finite numbers.")
-    model.load_state_dict({name: value.float() for name, value in tensors.items()})
+    model.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     return model.eval(), card
 
 

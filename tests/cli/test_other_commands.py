@@ -93,6 +93,14 @@ def test_grid_of_samples_is_the_same_each_time(tmp_path: Path) -> None:
     assert first == second != other
 
 
+def test_grid_of_paths_on_stdin_and_not_of_its_own_sheet(cvae: Run, folder_of_digits: Path) -> None:
+    run = cvae("grid", "-", "--out", "imgs/sheet.png", input="imgs/d1.png\nimgs/d2.png\n")
+    assert run.returncode == 0, run.stderr
+    assert "2 images" in run.stderr
+    run = cvae("grid", "imgs", "--out", "imgs/sheet.png")
+    assert "10 images" in run.stderr, run.stderr
+
+
 def test_grid_leaves_out_bad_images(folder_of_digits: Path, tmp_path: Path) -> None:
     (folder_of_digits / "bad.png").touch()
     run = invoke("grid", folder_of_digits, "--out", tmp_path / "sheet.png")

@@ -106,8 +106,9 @@ def test_what_changes_the_pictures_makes_them_anew(folder_of_digits: Path, tmp_p
         folder_of_digits / "d3.png"
     )
     (out / "d4.png").unlink()
-    (out / "d5.png").write_bytes((out / "d5.png").read_bytes()[:40])
+    (out / "d5.png").write_bytes(b"")
     assert [o.path for o in run(asked) if o.status == "done"] == ["d3.png", "d4.png", "d5.png"]
+    assert all(o.status == "done" for o in run(replace(asked, precision="bf16")))
     assert all(o.status == "done" for o in run(replace(asked, targets=("1", "2"))))
     assert all(o.status == "done" for o in run(replace(asked, targets=("1", "2"), invert="always")))
     assert all(o.status == "skipped" for o in run(replace(asked, targets=("2", "1"), invert="always")))
@@ -270,6 +271,59 @@ def test_the_output_may_lie_in_the_source_but_not_be_it(folder_of_digits: Path) 
         run(options(folder_of_digits, folder_of_digits))
     outcomes = run(options(folder_of_digits, folder_of_digits / "grids"))
     assert len(run(options(folder_of_digits, folder_of_digits / "grids"))) == len(outcomes) == 10
+
+
+def test_originals_are_never_written_over(folder_of_digits: Path, tmp_path: Path, monkeypatch) -> None:
+    """Whatever the way in: a file, a list, several folders; with --overwrite too."""
+    monkeypatch.chdir(tmp_path)
+    before = tree(folder_of_digits)
+    for overwrite in (False, True):
+        asked = options(Path("imgs/d1.png"), Path("imgs"), overwrite=overwrite)
+        listed = replace(asked, sources=(Path("-"),), out=Path(), listing=["imgs/d1.png"])
+        folders = replace(asked, sources=(Path("imgs/7"), Path("imgs/notes")))
+        for way in (asked, listed, folders):
+            outcomes = run(way)
+            assert outcomes
+            for outcome in outcomes:
+                assert outcome.status == "failed"
+                assert "one of the images themselves" in outcome.reason
+    assert {name: tree(folder_of_digits)[name] for name in before} == before
+
+
+def test_what_others_wrote_is_replaced_only_when_asked(folder_of_digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    Image.new("L", (5, 5)).save(out / "d1.png")
+    outcomes = {outcome.path: outcome for outcome in run(options(folder_of_digits, out))}
+    assert outcomes["d1.png"].status == "failed"
+    assert "--overwrite" in outcomes["d1.png"].reason
+    assert outcomes["d2.png"].status == "done"
+    assert all(o.status == "done" for o in run(options(folder_of_digits, out, overwrite=True)))
+
+
+def test_a_corrected_label_takes_the_wrong_tile_away(folder_of_digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = options(folder_of_digits / "d1.png", out, write="tiles")
+    run(replace(asked, labels="3"))
+    assert (out / "tiles" / "5" / "d1.png").exists()
+    run(replace(asked, labels="5"))
+    assert not (out / "tiles" / "5" / "d1.png").exists()
+    assert (out / "tiles" / "3" / "d1.png").exists()
+    assert [o.status for o in run(replace(asked, labels="5"))] == ["skipped"]
+
+
+def test_the_list_may_name_the_outputs_of_the_last_run(
+    folder_of_digits: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        lines = [str(file.relative_to(tmp_path)) for file in sorted(tmp_path.rglob("*.png"))]
+        assert len(run(options(Path("-"), Path("grids"), listing=lines))) == 10
+
+
+def test_dry_run_knows_what_is_nothing_to_do(folder_of_digits: Path, tmp_path: Path) -> None:
+    asked = options(folder_of_digits / "7", tmp_path / "out", targets=("7",), dry_run=True)
+    assert [(o.status, o.outputs) for o in run(asked)] == [("skipped", ())] * 2
 
 
 def test_examples_find_their_labels(examples: Path, tmp_path: Path) -> None:

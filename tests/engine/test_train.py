@@ -79,7 +79,9 @@ def test_a_run_leaves_weights_logs_and_a_checkpoint(data_dir: Path, tmp_path: Pa
     assert seen.epochs[-1]["elbo"] > seen.epochs[0]["elbo"]
     model, card = weights.load(tmp_path / "run" / "model.safetensors")
     assert result.weights == tmp_path / "run" / "model.safetensors"
-    assert card.raw["train_command"] == "cvae train --data mnist --epochs 6 --seed 0 --batch-size 34"
+    assert card.raw["train_command"] == (
+        "cvae train --data mnist --epochs 6 --seed 0 --batch-size 34 --precision fp32"
+    )
     best = min(seen.epochs, key=lambda metrics: metrics["objective"])
     assert card.raw["metrics"] == pytest.approx(best, abs=1e-4)
     assert Recipe.from_dict(card.raw["training"]["recipe"]).spec == model.spec
@@ -149,6 +151,11 @@ def test_too_few_images_and_batches_that_cannot_be_shared(data_dir: Path, tmp_pa
         train(short(data_dir, tmp_path / "run", batch_size=500), Recorder())
     with pytest.raises(UserError, match="cannot be shared by 3"):
         train(short(data_dir, tmp_path / "run2", devices=3), Recorder())
+    with pytest.raises(UserError, match=r"cannot train so .*nonsense"):
+        train(short(data_dir, tmp_path / "run3", strategy="nonsense"), Recorder())
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        train(short(data_dir, tmp_path / "run4", precision="fp16"), Recorder())
+    assert not list(tmp_path.iterdir())  # a start that failed leaves nothing in the way of the next
 
 
 def test_missing_and_damaged_data(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,12 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
         assert np.abs(pixels.reshape(-1).astype(int) - np.arange(256)).max() <= 1
 
 
+def test_sixteen_bits_with_a_transparent_colour_are_scaled_too() -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    pixels = decode.decode(encoded(Image.fromarray(ramp), "PNG", transparency=65535)).pixels[:, :, 0]
+    assert np.abs(pixels.reshape(-1).astype(int) - np.arange(256)).max() <= 1
+
+
 def test_dark_sixteen_bits_stay_dark() -> None:
     pixels = decode.decode(encoded(Image.fromarray(np.full((8, 8), 300, np.uint16)), "PNG")).pixels
     assert pixels.max() == 1

@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cvae_cli.errors import UserError
 from cvae_cli.images.discover import Found, check_sources, discover, from_list, in_shard, safe_relative
+from cvae_cli.images.save import encode_png
 
 
 def touch(root: Path, *names: str) -> None:
@@ -69,6 +71,34 @@ def test_a_list_is_named_as_a_walk_would(tmp_path: Path, monkeypatch: pytest.Mon
     assert outputs(list(from_list(lines))) == ["imgs/sub/z", "imgs/x.png", "imgs/x.jpg"]
 
 
+def test_a_list_with_repeats_clashes_and_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "imgs/x.png", "out/imgs/x.png")
+    (tmp_path / "out/imgs/x.png").write_bytes(encode_png(np.zeros((2, 2), np.uint8), {}))
+    monkeypatch.chdir(tmp_path)
+    absolute = str(tmp_path / "imgs" / "x.png")
+    lines = ["imgs/x.png", "imgs/x.png", "out/imgs/x.png", absolute, absolute.lstrip("/"), "a\0b.png"]
+    found = list(from_list(lines, exclude=Path("out")))
+    assert [(item.relative, bool(item.problem)) for item in found] == [
+        ("imgs/x.png", False),
+        (absolute, False),
+        (absolute.lstrip("/"), True),
+        ("a\0b.png", True),
+    ]
+
+
+def test_a_folder_beside_single_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "imgs/x.png", "other/x.png", "imgs/y.png")
+    monkeypatch.chdir(tmp_path)
+    found = list(discover([Path("imgs"), Path("other/x.png")]))
+    assert outputs(found) == ["imgs/x", "imgs/y", "x"]
+
+
+def test_a_folder_with_the_name_of_an_output(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.png/b.jpg")
+    assert outputs(list(discover([tmp_path]))) == ["a.jpg", "a.png/b"]
+    assert outputs(list(from_list([str(tmp_path / "a.jpg")])))[0].endswith("/a.jpg")
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
 def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "locked/b.png")
@@ -94,6 +124,8 @@ def test_a_folder_that_vanishes_is_reported(tmp_path: Path) -> None:
 def test_missing_sources(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         check_sources([tmp_path, tmp_path / "nowhere"])
+    with pytest.raises(UserError, match="cannot be used"):
+        check_sources([tmp_path / ("x" * 5000)])
 
 
 @given(

@@ -112,6 +112,18 @@ def test_a_large_image_comes_out_as_its_small_copy() -> None:
     assert np.abs(ours - theirs).mean() < 3
 
 
+def test_a_small_digit_on_a_large_page_is_affordable() -> None:
+    image = np.full((6000, 4000, 1), 230, np.uint8)
+    image[3000:3200, 1000:1020] = 20
+    tracemalloc.start()
+    native = prepare(image, STROKES).native[0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert native[14, 13:16].max() == 255
+    assert native[:, :5].max() == 0
+    assert peak < 60_000_000
+
+
 def test_a_blank_page_is_refused() -> None:
     with pytest.raises(ImageError, match="blank"):
         prepare(np.full((100, 100, 1), 240, np.uint8), STROKES)

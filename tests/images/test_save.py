@@ -72,6 +72,8 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(tmp_path: Path) -> 
     (tmp_path / "out" / "sub").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     with pytest.raises(OutputError, match="leads out"):
         folder.write("sub/a.png", b"x")
+    with pytest.raises(OutputError, match="leads out"):
+        folder.write("sub/deeper/a.png", b"x")
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -80,7 +82,10 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
     if dead == 0:
         os._exit(0)
     os.waitpid(dead, 0)
-    abandoned, alive = tmp_path / f".{dead}-0a1b2c3d.part", tmp_path / f".{os.getppid()}-0a1b2c3d.part"
+    abandoned = tmp_path / f".cvae-{save._HOST}-{dead}-0.part"
+    alive = tmp_path / f".cvae-{save._HOST}-{os.getppid()}-0.part"
+    elsewhere = tmp_path / f".cvae-00000000-{dead}-0.part"
+    elsewhere.touch()
     abandoned.touch()
     alive.touch()
     folder = save.OutputFolder(tmp_path)
@@ -88,6 +93,7 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
     folder.write("a.png", b"x")
     assert not abandoned.exists()
     assert alive.exists()
+    assert elsewhere.exists()
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
