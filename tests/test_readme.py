@@ -66,8 +66,10 @@ def test_examples_do_what_they_show(tmp_path: Path) -> None:
             ["bash", "-c", script], cwd=tmp_path, text=True, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "200"},
         )  # fmt: skip
+        # How often a slow machine says where it stands is not part of what is shown.
+        said = re.sub(r"^\w+: \d+ .*images.*\n", "", run.stdout, flags=re.MULTILINE)
         pattern = re.escape(output).replace(re.escape("..."), ".*?")
-        assert re.fullmatch(pattern, run.stdout, re.DOTALL), f"$ {command}\n{run.stdout}"
+        assert re.fullmatch(pattern, said, re.DOTALL), f"$ {command}\n{run.stdout}"
 
 
 def test_links_and_pictures_are_there() -> None:

@@ -61,7 +61,8 @@ def sheet(options: SheetOptions) -> Iterator[ImageOutcome]:
     _check_output(options)
     card = weights.read_card(weights.resolve(options.model))
     rule = LabelRule(options.labels, card.spec.classes)
-    drawer = Drawer(card.file, device=options.device, precision=options.precision)
+    # One image at a time: a sheet is small, and its rows come as they are drawn.
+    drawer = Drawer(card.file, device=options.device, precision=options.precision, batch_size=1)
     layout = grid.Layout(native=card.spec.image_size, channels=card.spec.channels)
     rows: list[grid.SheetRow] = []
     if not options.sources and options.listing is None:
