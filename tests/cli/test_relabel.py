@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,12 +52,31 @@ def test_some_failed(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "grids").rglob("*.png"))) == 10
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-def test_an_unreadable_file(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
+def test_what_may_not_be_read_or_written(folder_of_digits: Path, tmp_path: Path) -> None:
+    """Also when root runs the tests, whom permissions bind only without these capabilities."""
+    command = [sys.executable, "-m", "cvae_cli", "relabel", str(folder_of_digits), "--out"]
+    if os.getuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may read everything, and there is no setpriv")
+        without = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}", *command]
+    (tmp_path / "readonly").mkdir(mode=0o555)
+    locked = folder_of_digits / "notes"
     (folder_of_digits / "d0.png").chmod(0)
-    run = cvae("relabel", folder_of_digits, "--out", tmp_path / "grids")
-    assert run.returncode == 3
-    assert "failed d0.png: permission denied" in run.stderr
+    locked.chmod(0)
+    try:
+        run = subprocess.run([*command, str(tmp_path / "grids")], capture_output=True, text=True, check=False)
+        assert run.returncode == 3, run.stderr
+        assert "failed d0.png: permission denied" in run.stderr
+        assert "failed notes: the folder cannot be listed: Permission denied" in run.stderr
+        assert "7 done, 2 failed" in run.stderr
+        run = subprocess.run(
+            [*command, str(tmp_path / "readonly" / "x")], capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 2
+        assert "cannot be written: Permission denied; choose another --out" in run.stderr
+    finally:
+        locked.chmod(0o755)
 
 
 def test_json_on_stdout(folder_of_digits: Path, tmp_path: Path) -> None:
