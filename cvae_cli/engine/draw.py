@@ -64,10 +64,9 @@ class Drawer:
         )
 
     def _canvas(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        missing = self.batch_size - len(images)
-        if missing:
-            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
-        return to_canvas(torch.from_numpy(images).to(self.device), self.spec.canvas_size)
+        batch = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
+        batch[: len(images)] = images
+        return to_canvas(torch.from_numpy(batch).to(self.device), self.spec.canvas_size)
 
     def classify(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The labels that the model's classifier reads.
