@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,15 @@ def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
     if options.dry_run:
         yield from _plan(job)
         return
-    # The folder first: it would be a pity to load a model for nothing.
+    # Both before the model is loaded; and where there is no image, no folder is made either.
+    stream = find(options)
+    first = list(islice(stream, 1))
     job.folder.create()
     drawer = Drawer(
         card.file, device=options.device, precision=options.precision, batch_size=options.batch_size
     )
     with save.open_manifest(options.out, _manifest_name(options.shard)) as manifest:
-        for outcome in _run(job, drawer):
+        for outcome in _run(job, drawer, chain(first, stream)):
             line = {**outcome.to_dict(), "model": card.name, "model_sha256": card.sha256}
             manifest.write(json.dumps(line) + "\n")
             yield outcome
@@ -237,10 +240,9 @@ class _Loaded:
     steps: dict[str, Any] = field(default_factory=dict)
 
 
-def _run(job: _Job, drawer: Drawer) -> Iterator[ImageOutcome]:
+def _run(job: _Job, drawer: Drawer, stream: Iterator[discover.Found]) -> Iterator[ImageOutcome]:
     workers = job.options.workers or default_workers()
     window = _WINDOW_BATCHES * drawer.batch_size
-    stream = find(job.options)
     slots: deque[_Slot] = deque()  # in flight, in order
     ready: list[_Slot] = []  # loaded, waiting for a batch to be full
     waiting: deque[_Slot] = deque()  # still loading, in order

@@ -261,6 +261,7 @@ def test_an_empty_folder_and_an_output_that_is_a_file(folder_of_digits: Path, tm
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="no image found"):
         run(options(tmp_path / "empty", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
     with pytest.raises(OutputError, match="is a file"):
         run(options(folder_of_digits, tmp_path / "file"))
 
