@@ -229,6 +229,15 @@ class _Slot:
     outcome: ImageOutcome | None = None
 
 
+@dataclass(frozen=True)
+class _Identified:
+    """An image that there is something to do for."""
+
+    content: bytes
+    label: Label | None
+    fingerprint: str
+
+
 @dataclass
 class _Loaded:
     """An image that is ready for the network."""
@@ -292,38 +301,53 @@ def _run(job: _Job, drawer: Drawer, stream: Iterator[discover.Found]) -> Iterato
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _load(job: _Job, found: discover.Found) -> _Loaded | ImageOutcome:
-    """Read, decode and prepare one image; or say why not, or that it is finished."""
+def _identify(job: _Job, found: discover.Found) -> _Identified | ImageOutcome:
+    """Read one image and say what it is; or why not, or that there is nothing to do."""
     label: Label | None = None
-    notes: dict[str, Any] = {}
     try:
         if found.problem:
             raise ImageError(found.problem)
         content = decode.read_bytes(found.file)
-        sha256 = hashlib.sha256(content).hexdigest()
         label = job.rule.label(found)
-        fingerprint = job.fingerprint(found, sha256, label)
-        if not job.options.overwrite and (finished := _finished(job, found, label, fingerprint)):
-            return finished
-        if label is not None and not job.targets_of(label.index):
-            return _outcome(
-                job,
-                found,
-                "skipped",
-                reason=_OWN_CLASS,
-                label=label.index,
-                label_source=label.source,
-            )
-        decoded = decode.decode(content)
+    except (ImageError, MemoryError) as error:
+        return _failure(job, found, error, label, {})
+    fingerprint = job.fingerprint(found, hashlib.sha256(content).hexdigest(), label)
+    if not job.options.overwrite and (finished := _finished(job, found, label, fingerprint)):
+        return finished
+    if label is not None and not job.targets_of(label.index):
+        return _outcome(
+            job, found, "skipped", reason=_OWN_CLASS, label=label.index, label_source=label.source
+        )
+    return _Identified(content, label, fingerprint)
+
+
+def _load(job: _Job, found: discover.Found) -> _Loaded | ImageOutcome:
+    """Read, decode and prepare one image; or say why not, or that there is nothing to do."""
+    this = _identify(job, found)
+    if isinstance(this, ImageOutcome):
+        return this
+    notes: dict[str, Any] = {}
+    try:
+        decoded = decode.decode(this.content)
         notes = decoded.notes
         prepared = prepare.prepare(decoded.pixels, job.target, invert=job.options.invert)
-    except (ImageError, MemoryError) as caught:
-        error = caught if isinstance(caught, ImageError) else "too large for the memory of this machine"
-        index, source = (label.index, label.source) if label else (None, None)
-        return _outcome(
-            job, found, "failed", reason=str(error), label=index, label_source=source, prepared=notes
-        )
-    return _Loaded(found, prepared, label, fingerprint, {**notes, **prepared.steps})
+    except (ImageError, MemoryError) as error:
+        return _failure(job, found, error, this.label, notes)
+    return _Loaded(found, prepared, this.label, this.fingerprint, {**notes, **prepared.steps})
+
+
+def _failure(
+    job: _Job, found: discover.Found, error: Exception, label: Label | None, notes: dict[str, Any]
+) -> ImageOutcome:
+    return _outcome(
+        job,
+        found,
+        "failed",
+        reason=str(error) if isinstance(error, ImageError) else "too large for the memory of this machine",
+        label=label.index if label else None,
+        label_source=label.source if label else None,
+        prepared=notes,
+    )
 
 
 def _finished(job: _Job, found: discover.Found, label: Label | None, fingerprint: str) -> ImageOutcome | None:
@@ -493,31 +517,26 @@ def _is_source(job: _Job, file: Path) -> bool:
 def _plan(job: _Job) -> Iterator[ImageOutcome]:
     """What would be done: nothing is decoded, drawn or written."""
     for found in find(job.options):
-        label: Label | None = None
-        try:
-            if found.problem:
-                raise ImageError(found.problem)
-            content = decode.read_bytes(found.file)
-            label = job.rule.label(found)
-        except ImageError as error:
-            yield _outcome(job, found, "failed", reason=str(error))
+        this = _identify(job, found)
+        if isinstance(this, ImageOutcome):
+            yield this
             continue
-        fingerprint = job.fingerprint(found, hashlib.sha256(content).hexdigest(), label)
-        finished = None if job.options.overwrite else _finished(job, found, label, fingerprint)
+        label = this.label
         targets = job.targets_of(label.index if label else None)
-        if label is not None and not targets and not finished:
-            yield _outcome(
-                job, found, "skipped", reason=_OWN_CLASS, label=label.index, label_source=label.source
-            )
+        outputs = job.outputs(found, targets)
+        try:
+            _check_replaceable(job, found, outputs)
+        except ImageError as error:
+            yield _failure(job, found, error, label, {})
             continue
-        yield finished or _outcome(
+        yield _outcome(
             job,
             found,
             "planned",
             label=label.index if label else None,
             label_source=label.source if label else "predict",
             targets=targets,
-            outputs=tuple(job.outputs(found, targets)),
+            outputs=tuple(outputs),
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import stat
@@ -37,13 +36,11 @@ class Decoded:
 
     Attributes:
         pixels: (H, W, C) uint8, C = 1 (grey) or 3 (RGB), upright.
-        sha256: of the file's bytes, in hexadecimal.
         notes: what decoding had to do, for the manifest: ``size`` (width, height), ``mode``,
             and where they apply ``frames``, ``orientation``, ``composited``, ``scaled_from``.
     """
 
     pixels: NDArray[np.uint8]
-    sha256: str
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -135,7 +132,7 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     ) as error:
         # What Pillow's decoders raise on damaged files is not limited to OSError.
         raise ImageError(f"damaged image: {_reason(error)}") from error
-    return Decoded(pixels, hashlib.sha256(content).hexdigest(), notes)
+    return Decoded(pixels, notes)
 
 
 def _to_array(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:

@@ -295,6 +295,8 @@ def test_what_others_wrote_is_replaced_only_when_asked(folder_of_digits: Path, t
     out = tmp_path / "out"
     out.mkdir()
     Image.new("L", (5, 5)).save(out / "d1.png")
+    planned = {outcome.path: outcome for outcome in run(options(folder_of_digits, out, dry_run=True))}
+    assert "--overwrite" in planned["d1.png"].reason
     outcomes = {outcome.path: outcome for outcome in run(options(folder_of_digits, out))}
     assert outcomes["d1.png"].status == "failed"
     assert "--overwrite" in outcomes["d1.png"].reason
