@@ -345,10 +345,10 @@ class _Reporting(pl.Callback):
         """What the run left behind."""
         file = self.folder / "model.safetensors"
         warning = ""
-        if file.exists() and weights.read_card(file).ignores_label:
+        if file.exists() and (card := weights.read_card(file)).ignores_label:
             warning = (
                 "this model ignores its label: the picture hardly changes when only the label does "
-                f"({self.best_metrics['label_effect']:.2f} of 255 grey levels). Train it longer, or give "
+                f"({card.raw['metrics']['label_effect']:.2f} of 255 grey levels). Train it longer, or give "
                 "the term 'target' in engine/recipes.py more weight."
             )
         return TrainResult(

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from cvae_cli.errors import WeightsError
-
-Likelihood = Literal["bernoulli"]
-Polarity = Literal["light-on-dark", "any"]
-Fit = Literal["pad", "crop"]
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "arch": ("compact",),
