@@ -17,8 +17,6 @@ from cvae_cli.images import decode, discover, grid, prepare, save
 from cvae_cli.model import weights
 from cvae_cli.outcomes import ImageOutcome
 
-MAX_ROWS = 1000
-
 
 @dataclass(frozen=True)
 class SheetOptions:
