@@ -36,5 +36,9 @@ class OutputError(UserError):
     """The place to write to cannot be written."""
 
 
+class LabelIgnoredWarning(UserWarning):
+    """A model draws the same whatever the label; a warning, since it may be what one studies."""
+
+
 class ImageError(CvaeError):
     """One image cannot be used; the message is the reason, in a few words, without the path."""

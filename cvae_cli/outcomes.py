@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -39,6 +40,9 @@ class ImageOutcome:
         targets: the classes that were drawn.
         outputs: the files written, relative to the output folder, with ``/``.
         prepared: what preparing did to the image.
+        judged: with ``--check``, the judge's probability that a tile shows its target, by target.
+        judged_wrong: targets whose tile the judge reads as another class.
+        left_out: targets whose tile was not written, being below ``--min-confidence``.
     """
 
     path: str
@@ -51,6 +55,9 @@ class ImageOutcome:
     targets: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     prepared: dict[str, Any] = field(default_factory=dict)
+    judged: dict[str, float] | None = None
+    judged_wrong: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The outcome as the manifest and ``--json`` print it."""
@@ -65,6 +72,9 @@ class ImageOutcome:
             "targets": list(self.targets),
             "outputs": list(self.outputs),
             "prepared": self.prepared or None,
+            "judged": self.judged,
+            "judged_wrong": None if self.judged is None else list(self.judged_wrong),
+            "left_out": None if self.judged is None else list(self.left_out),
         }
 
 
@@ -80,6 +90,10 @@ class Report:
     """How many images were labelled in which way."""
     skips: Counter[str] = field(default_factory=Counter)
     """How many images were skipped for which reason."""
+    judged: int = 0
+    """How many tiles the judge read."""
+    judged_wrong: int = 0
+    left_out: int = 0
 
     def add(self, outcome: ImageOutcome) -> None:
         """Count one outcome."""
@@ -88,6 +102,9 @@ class Report:
             self.skips[outcome.reason] += 1
         if outcome.label_source:
             self.labels[outcome.label_source] += 1
+        self.judged += len(outcome.judged or ())
+        self.judged_wrong += len(outcome.judged_wrong)
+        self.left_out += len(outcome.left_out)
 
     @property
     def total(self) -> int:
@@ -121,3 +138,93 @@ class TrainResult:
     interrupted: int | None = None
     warning: str = ""
     main_process: bool = True
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure of a model.
+
+    Attributes:
+        name: of the metric.
+        value: shares and correlations as fractions of 1, distances between images in grey
+            levels (0-255), likelihoods in nats.
+        beside: what else gives this metric which value, by name: what good or bad is.
+        note: what the figure is of, where it is of a part.
+    """
+
+    name: str
+    value: float
+    beside: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of a model.
+
+    Attributes:
+        model: its name.
+        model_sha256: of its weights.
+        data: the data set.
+        images: how many test images.
+        judge: the judge's name.
+        judge_sha256: of its weights.
+        classes: the K class names.
+        figures: in the order in which they are shown.
+        pairs: K rows of K: share of the tiles of a source class (row) drawn as a target
+            (column) that the judge reads as the target; nan where there is none.
+        device: that it ran on.
+        precision: of drawing.
+        seconds: that it took.
+        pictures: the files written.
+        ignores_label: whether training found that the label changes nothing.
+    """
+
+    model: str
+    model_sha256: str
+    data: str
+    images: int
+    judge: str
+    judge_sha256: str
+    classes: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    pairs: tuple[tuple[float, ...], ...]
+    device: str
+    precision: str
+    seconds: float
+    pictures: tuple[str, ...] = ()
+    ignores_label: bool = False
+
+    @property
+    def tiles(self) -> int:
+        """How many wrong labels were drawn."""
+        return self.images * (len(self.classes) - 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The evaluation as ``--json`` prints it; ``null`` for what could not be measured."""
+
+        def number(value: float) -> float | None:
+            return None if math.isnan(value) else round(value, 6)
+
+        return {
+            "model": self.model,
+            "model_sha256": self.model_sha256,
+            "data": self.data,
+            "images": self.images,
+            "tiles": self.tiles,
+            "judge": self.judge,
+            "judge_sha256": self.judge_sha256,
+            "metrics": {figure.name: number(figure.value) for figure in self.figures},
+            "beside": {
+                figure.name: {name: number(value) for name, value in figure.beside.items()}
+                for figure in self.figures
+                if figure.beside
+            },
+            "classes": list(self.classes),
+            "pairs": [[number(value) for value in row] for row in self.pairs],
+            "ignores_label": self.ignores_label,
+            "device": self.device,
+            "precision": self.precision,
+            "seconds": round(self.seconds, 1),
+            "pictures": list(self.pictures),
+        }

@@ -91,6 +91,7 @@ def export_untrained(spec: ModelSpec, file: Path) -> Path:
     weights.export(
         ConditionalVAE(spec),
         file,
+        spec=spec.to_dict(),
         name=file.stem,
         data_set="none",
         metrics={"label_effect": 20.0},
@@ -116,3 +117,26 @@ def cvae(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 def _text(argument: object) -> str:
     return os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of our own making in MNIST's format: bars whose place tells the class.
+
+    340 images to train on, of which a tenth is held out, and 50 to test on.
+    """
+    root = tmp_path_factory.mktemp("data")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for part, count in (("train", 340), ("t10k", 50)):
+        labels = random.integers(0, 10, count).astype(np.uint8)
+        images = np.zeros((count, 28, 28), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            width = random.integers(1, 4)
+            image[5:23, 4 + 2 * label : 4 + 2 * label + width] = random.integers(150, 256)
+        header = b"".join(number.to_bytes(4, "big") for number in (2051, count, 28, 28))
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = b"".join(number.to_bytes(4, "big") for number in (2049, count))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    return root

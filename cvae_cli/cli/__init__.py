@@ -17,6 +17,7 @@ _COMMANDS = {
     "relabel": "Draw every image of folders under every other label.",
     "grid": "Make one contact sheet: a row an image, a column a class.",
     "train": "Train a model.",
+    "evaluate": "Measure a model on real test images, with an independent judge.",
     "models": "List the models that come with cvae, or show one.",
 }
 
@@ -89,3 +90,24 @@ def main(ctx: click.Context, quiet: bool, verbose: int) -> None:
     Every option can also be set in the environment, as CVAE_COMMAND_OPTION.
     """
     ctx.obj = -1 if quiet else verbose
+    _show_own_warnings()
+
+
+def _show_own_warnings() -> None:
+    """Print what the engine warns of as messages, without the line of code that warned."""
+    import warnings
+
+    from cvae_cli.errors import LabelIgnoredWarning
+
+    default = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, LabelIgnoredWarning):
+            from cvae_cli.cli.console import make_console, print_warning
+
+            print_warning(make_console(), str(message))
+        else:
+            default(message, category, *where, **more)
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", LabelIgnoredWarning)

@@ -34,6 +34,7 @@ from cvae_cli.outcomes import Report
 @options.invert
 @options.device
 @options.precision
+@options.check
 @click.option("--overwrite", is_flag=True, help="Replace a file that cvae did not write.")
 @click.pass_context
 def command(ctx: click.Context, /, source: tuple[Path, ...], **asked: Any) -> None:

@@ -90,6 +90,14 @@ precision = click.option(
 )
 
 
+check = click.option(
+    "--check",
+    is_flag=True,
+    help="Have a judge, a classifier that took no part in training, read every tile; its verdict stands "
+    "under the tile.",
+)
+
+
 def listing(source: tuple[Path, ...]) -> Iterator[str] | None:
     """``None``, or the lines of stdin, as they come, where the source is ``-``.
 

@@ -62,6 +62,14 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", type=click.IntRange(1, 256), help="Threads that read and write.  [default: the processors]"
 )
+@options.check
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    metavar="X",
+    help="With --write tiles: leave out tiles that the judge gives less than this probability (0-1) of "
+    "being their target.",
+)
 @click.option("--overwrite", is_flag=True, help="Do finished images again; without it they are skipped.")
 @click.option(
     "--shard",
@@ -165,7 +173,12 @@ def _summary(report: Report, job: RelabelOptions) -> str:
         parts.append(f"{report.failed} failed")
     names = {"folder": "from their folder", "predict": "predicted", "class": "as given", "csv": "from CSV"}
     labels = ", ".join(f"{count} {names[source]}" for source, count in report.labels.most_common())
-    return f"{', '.join(parts)} -> {visible(str(job.out))}" + (f"  (labels: {labels})" if labels else "")
+    line = f"{', '.join(parts)} -> {visible(str(job.out))}" + (f"  (labels: {labels})" if labels else "")
+    if report.judged:
+        line += f"\njudge: {report.judged_wrong} of {report.judged} tiles read as another class"
+        if job.min_confidence is not None:
+            line += f", {report.left_out} left out (below {job.min_confidence:g})"
+    return line
 
 
 @contextmanager

@@ -9,13 +9,13 @@ that one backward pass and one optimiser serve all three.
 from __future__ import annotations
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from cvae_cli.engine.augment import random_affine
 from cvae_cli.engine.recipes import Recipe
 from cvae_cli.model import losses
 from cvae_cli.model.canvas import to_canvas
@@ -31,29 +31,6 @@ def frozen(module: nn.Module, *inputs: Tensor) -> Tensor:
     """Call a module so that gradients reach its inputs but not its parameters."""
     parameters = {name: value.detach() for name, value in module.named_parameters()}
     return functional_call(module, parameters, inputs)
-
-
-def random_affine(x: Tensor, degrees: float, scale: float, shift: float) -> Tensor:
-    """Rotate, scale and shift every image a little, each in its own way; black outside.
-
-    Args:
-        x: (B, C, H, W).
-        degrees: largest rotation, either way.
-        scale: largest relative change of size.
-        shift: largest shift, as a share of the side.
-    """
-    batch = x.shape[0]
-
-    def uniform(limit: float) -> Tensor:
-        return (torch.rand(batch, device=x.device) * 2 - 1) * limit
-
-    angle, zoom = uniform(math.radians(degrees)), 1 / (1 + uniform(scale))
-    theta = torch.zeros(batch, 2, 3, device=x.device)
-    theta[:, 0, 0], theta[:, 0, 1] = zoom * angle.cos(), -zoom * angle.sin()
-    theta[:, 1, 0], theta[:, 1, 1] = zoom * angle.sin(), zoom * angle.cos()
-    theta[:, 0, 2], theta[:, 1, 2] = uniform(2 * shift), uniform(2 * shift)
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, align_corners=False)
 
 
 class Objective(nn.Module):

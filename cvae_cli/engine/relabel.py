@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from cvae_cli import __version__
 from cvae_cli.engine.draw import Drawer, resolve_precision
+from cvae_cli.engine.judge import Judge, check_fits, find_judge, mark
 from cvae_cli.engine.labels import Label, LabelRule, require_class
 from cvae_cli.errors import ImageError, UserError
 from cvae_cli.images import decode, discover, grid, prepare, save
@@ -59,6 +60,9 @@ class RelabelOptions:
         precision: as ``--precision``.
         batch_size: images at once; ``None`` chooses.
         workers: threads for reading and writing; ``None`` chooses.
+        check: have a judge read every tile.
+        min_confidence: leave out tiles that the judge gives less than this probability of
+            their target, with ``tiles``; ``None`` for none. It implies ``check``.
         overwrite: do finished images again.
         shard: this process's part: index from 1, and the number of parts.
         dry_run: only say what would be written.
@@ -76,6 +80,8 @@ class RelabelOptions:
     precision: str = "auto"
     batch_size: int | None = None
     workers: int | None = None
+    check: bool = False
+    min_confidence: float | None = None
     overwrite: bool = False
     shard: tuple[int, int] | None = None
     dry_run: bool = False
@@ -100,7 +106,11 @@ def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
     card = weights.read_card(weights.resolve(options.model))
     rule = LabelRule(options.labels, card.spec.classes)
     targets = _target_indices(options.targets, card.spec)
-    job = _Job(options, card, rule, targets, resolve_precision(options.precision))
+    if options.min_confidence is not None and options.write == "grid":
+        raise UserError("--min-confidence leaves out tiles: add --write tiles or --write both.")
+    judge_file = find_judge(card) if options.check or options.min_confidence is not None else None
+    judge_sha256 = weights.read_metadata(judge_file)["sha256"] if judge_file else None
+    job = _Job(options, card, rule, targets, resolve_precision(options.precision), judge_sha256)
     if options.dry_run:
         yield from _plan(job)
         return
@@ -111,6 +121,11 @@ def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
     drawer = Drawer(
         card.file, device=options.device, precision=options.precision, batch_size=options.batch_size
     )
+    if judge_file is not None:
+        # All tiles of a batch at once: again one shape for the whole run.
+        batch = drawer.batch_size * max(1, job.columns)
+        job.judge = Judge(judge_file, device=options.device, batch_size=batch)
+        check_fits(job.judge, card)
     with save.open_manifest(options.out, _manifest_name(options.shard)) as manifest:
         for outcome in _run(job, drawer, chain(first, stream)):
             line = {**outcome.to_dict(), "model": card.name, "model_sha256": card.sha256}
@@ -177,6 +192,8 @@ class _Job:
     rule: LabelRule
     targets: tuple[int, ...]
     precision: str
+    judge_sha256: str | None = None
+    judge: Judge | None = None
 
     def __post_init__(self) -> None:
         spec = self.card.spec
@@ -186,6 +203,11 @@ class _Job:
         self.folder = save.OutputFolder(self.options.out)
         self.grids = self.options.write in ("grid", "both")
         self.tiles = self.options.write in ("tiles", "both")
+
+    @property
+    def columns(self) -> int:
+        """Tiles an image, at most."""
+        return len(self.targets) - (len(self.targets) == self.spec.num_classes)
 
     def targets_of(self, label: int | None) -> tuple[int, ...]:
         return tuple(index for index in self.targets if index != label)
@@ -215,6 +237,8 @@ class _Job:
             self.options.invert,
             self.precision,
         ]
+        if self.judge_sha256 is not None:
+            parts.append([self.judge_sha256, self.options.min_confidence])
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -364,7 +388,8 @@ def _finished(job: _Job, found: discover.Found, label: Label | None, fingerprint
     if first.get("fingerprint") != fingerprint or not isinstance(index, int):
         return None
     targets = job.targets_of(index)
-    outputs = job.outputs(found, targets)
+    verdict = _Verdict.from_provenance(first)
+    outputs = verdict.written(job, found, targets)
     for name in outputs:
         if (save.read_provenance(job.options.out / name) or {}).get("fingerprint") != fingerprint:
             return None
@@ -377,8 +402,9 @@ def _finished(job: _Job, found: discover.Found, label: Label | None, fingerprint
         label_source=first.get("label_source"),
         confidence=first.get("confidence"),
         targets=targets,
-        outputs=tuple(outputs),
+        outputs=outputs,
         prepared=first.get("prepared") or {},
+        verdict=verdict,
     )
 
 
@@ -394,15 +420,25 @@ def _draw_batch(job: _Job, drawer: Drawer, batch: list[_Slot], pool: ThreadPoolE
             labels[number], confidences[number] = predicted[number], float(confidence[number])
     targets = [job.targets_of(int(label)) for label in labels]
     # One shape for the whole run: where fewer are wanted, the rest of the row is thrown away.
-    columns = len(job.targets) - (len(job.targets) == job.spec.num_classes)
-    wanted = np.zeros((len(loaded), max(1, columns)), np.int64)
+    wanted = np.zeros((len(loaded), max(1, job.columns)), np.int64)
     for i, indices in enumerate(targets):
         wanted[i, : len(indices)] = indices
     tiles = drawer.draw(images, labels, wanted)
+    judged: list[NDArray[np.float32] | None] = [None] * len(loaded)
+    if job.judge is not None:
+        probabilities = job.judge.read(tiles.reshape(-1, *tiles.shape[2:])).probabilities
+        judged = list(probabilities.reshape(*tiles.shape[:2], -1))  # (T, K) each
     for i, slot in enumerate(batch):
         assert slot.loaded is not None
         slot.finishing = pool.submit(
-            _finish, job, slot.loaded, int(labels[i]), confidences[i], targets[i], tiles[i, : len(targets[i])]
+            _finish,
+            job,
+            slot.loaded,
+            int(labels[i]),
+            confidences[i],
+            targets[i],
+            tiles[i, : len(targets[i])],
+            judged[i],
         )
         slot.loaded = None
 
@@ -414,6 +450,7 @@ def _finish(
     confidence: float | None,
     targets: tuple[int, ...],
     tiles: NDArray[np.uint8],
+    judged: NDArray[np.float32] | None,
 ) -> ImageOutcome:
     """Compose, encode and write the pictures of one image."""
     label_source = loaded.label.source if loaded.label else "predict"
@@ -445,6 +482,7 @@ def _finish(
         )
     shown = [loaded.prepared.undo(tile) for tile in tiles]
     names = [job.spec.classes[index] for index in targets]
+    verdict = _Verdict.of(job, targets, judged)
     provenance = {
         "cvae": __version__,
         "source": _printable(found.relative),
@@ -456,12 +494,13 @@ def _finish(
         "model_sha256": job.card.sha256,
         "fingerprint": loaded.fingerprint,
         "prepared": loaded.steps,
+        **verdict.to_dict(),
     }
     pending = list(outputs)
     if job.grids:
         note = label_note(label_source, confidence)
         original = grid.Original(loaded.prepared.shown, job.spec.classes[label], note)
-        picture = grid.draw_row(job.layout, original, list(zip(names, shown, strict=True)))
+        picture = grid.draw_row(job.layout, original, list(zip(names, shown, strict=True)), verdict.marks)
         job.folder.write(pending.pop(0), save.encode_png(picture, {**provenance, "targets": names}))
     if job.tiles:
         # Drawn when the label was thought to be another: a wrong picture in a data set of tiles.
@@ -469,6 +508,12 @@ def _finish(
         if (save.read_provenance(stale) or {}).get("source") == provenance["source"]:
             stale.unlink(missing_ok=True)
     for output, name, tile in zip(pending, names, shown, strict=False):
+        if name in verdict.left_out:
+            # Written by an earlier run that was content with less.
+            stale = job.options.out / output
+            if save.read_provenance(stale) is not None:
+                stale.unlink(missing_ok=True)
+            continue
         pixels = np.ascontiguousarray(tile.transpose(1, 2, 0))
         job.folder.write(output, save.encode_png(pixels, {**provenance, "target": name}))
     return _outcome(
@@ -479,9 +524,65 @@ def _finish(
         label_source=label_source,
         confidence=confidence,
         targets=targets,
-        outputs=tuple(outputs),
+        outputs=verdict.written(job, found, targets),
         prepared=loaded.steps,
+        verdict=verdict,
     )
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What the judge says of an image's tiles; nothing without ``--check``."""
+
+    judged: dict[str, float] | None = None
+    wrong: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    marks: tuple[grid.Mark, ...] | None = None
+
+    @classmethod
+    def of(cls, job: _Job, targets: tuple[int, ...], probabilities: NDArray[np.float32] | None) -> _Verdict:
+        """Of (T, K) probabilities of an image's tiles."""
+        if probabilities is None:
+            return cls()
+        names = [job.spec.classes[index] for index in targets]
+        marks = tuple(
+            mark(row, index, job.spec.classes) for row, index in zip(probabilities, targets, strict=False)
+        )
+        shares = {
+            name: round(float(row[index]), 4)
+            for name, index, row in zip(names, targets, probabilities, strict=False)
+        }
+        least = job.options.min_confidence
+        return cls(
+            judged=shares,
+            wrong=tuple(name for name, one in zip(names, marks, strict=True) if one.kind == "wrong"),
+            left_out=tuple(name for name in names if least is not None and shares[name] < least),
+            marks=marks,
+        )
+
+    @classmethod
+    def from_provenance(cls, provenance: dict[str, Any]) -> _Verdict:
+        """As it was written into a picture."""
+        return cls(
+            provenance.get("judged"),
+            tuple(provenance.get("judged_wrong") or ()),
+            tuple(provenance.get("left_out") or ()),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a picture's provenance holds it."""
+        if self.judged is None:
+            return {}
+        return {
+            "judged": self.judged,
+            "judged_wrong": list(self.wrong),
+            "left_out": list(self.left_out),
+        }
+
+    def written(self, job: _Job, found: discover.Found, targets: tuple[int, ...]) -> tuple[str, ...]:
+        """The files of an image, less the tiles that were left out."""
+        kept = tuple(index for index in targets if job.spec.classes[index] not in self.left_out)
+        return tuple(job.outputs(found, kept))
 
 
 def _check_replaceable(job: _Job, found: discover.Found, outputs: list[str]) -> None:
@@ -552,6 +653,7 @@ def _outcome(
     targets: tuple[int, ...] = (),
     outputs: tuple[str, ...] = (),
     prepared: dict[str, Any] | None = None,
+    verdict: _Verdict | None = None,
 ) -> ImageOutcome:
     classes = job.spec.classes
     return ImageOutcome(
@@ -565,6 +667,9 @@ def _outcome(
         targets=tuple(classes[index] for index in targets),
         outputs=outputs,
         prepared=prepared or {},
+        judged=verdict.judged if verdict else None,
+        judged_wrong=verdict.wrong if verdict else (),
+        left_out=verdict.left_out if verdict else (),
     )
 
 

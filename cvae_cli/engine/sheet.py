@@ -8,8 +8,10 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvae_cli.engine.draw import Drawer
+from cvae_cli.engine.judge import Judge, check_fits, find_judge, mark
 from cvae_cli.engine.labels import LabelRule
 from cvae_cli.engine.relabel import RelabelOptions, find, image_target
 from cvae_cli.errors import ImageError, OutputError, UserError
@@ -28,6 +30,7 @@ class SheetOptions:
         out: the PNG to write.
         rows: at most so many images, or just so many styles.
         seed: of the styles, where there is no source.
+        check: have a judge read every tile.
         overwrite: replace a file that cvae did not write.
     """
 
@@ -41,6 +44,7 @@ class SheetOptions:
     invert: prepare.Invert = "auto"
     device: str = "auto"
     precision: str = "auto"
+    check: bool = False
     overwrite: bool = False
 
 
@@ -61,12 +65,17 @@ def sheet(options: SheetOptions) -> Iterator[ImageOutcome]:
     rule = LabelRule(options.labels, card.spec.classes)
     # One image at a time: a sheet is small, and its rows come as they are drawn.
     drawer = Drawer(card.file, device=options.device, precision=options.precision, batch_size=1)
+    judge = None
+    if options.check:
+        judge = Judge(find_judge(card), device=options.device, batch_size=card.spec.num_classes)
+        check_fits(judge, card)
     layout = grid.Layout(native=card.spec.image_size, channels=card.spec.channels)
     rows: list[grid.SheetRow] = []
     if not options.sources and options.listing is None:
-        rows = [grid.SheetRow(list(style)) for style in drawer.sample(options.rows, seed=options.seed)]
+        for style in drawer.sample(options.rows, seed=options.seed):
+            rows.append(grid.SheetRow(list(style), marks=_marks(judge, style)))
     else:
-        yield from _image_rows(options, drawer, rule, rows.append)
+        yield from _image_rows(options, drawer, judge, rule, rows.append)
         if not rows:
             raise UserError("none of the images could be used, so there is no sheet to write.")
     picture = grid.draw_sheet(layout, card.spec.classes, rows)
@@ -74,8 +83,20 @@ def sheet(options: SheetOptions) -> Iterator[ImageOutcome]:
     save.write_file(options.out, save.encode_png(picture, provenance))
 
 
+def _marks(judge: Judge | None, tiles: NDArray[np.uint8]) -> list[grid.Mark] | None:
+    """What the judge says of (K, C, H, W) tiles, one of each class."""
+    if judge is None:
+        return None
+    probabilities = judge.read(tiles).probabilities
+    return [mark(row, index, judge.spec.classes) for index, row in enumerate(probabilities)]
+
+
 def _image_rows(
-    options: SheetOptions, drawer: Drawer, rule: LabelRule, add: Callable[[grid.SheetRow], None]
+    options: SheetOptions,
+    drawer: Drawer,
+    judge: Judge | None,
+    rule: LabelRule,
+    add: Callable[[grid.SheetRow], None],
 ) -> Iterator[ImageOutcome]:
     spec = drawer.spec
     target = image_target(spec)
@@ -98,7 +119,8 @@ def _image_rows(
             index, source = label.index, label.source
         tiles = drawer.draw(native, np.array([index]), np.arange(spec.num_classes)[None])[0]
         original = grid.Original(prepared.shown, spec.classes[index])
-        add(grid.SheetRow([prepared.undo(tile) for tile in tiles], original, own=index))
+        shown = [prepared.undo(tile) for tile in tiles]
+        add(grid.SheetRow(shown, original, own=index, marks=_marks(judge, tiles)))
         yield ImageOutcome(
             found.relative,
             found.source,

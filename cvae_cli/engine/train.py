@@ -320,6 +320,7 @@ class _Reporting(pl.Callback):
         weights.export(
             pl_module.objective.averaged,
             self.folder / "model.safetensors",
+            spec=pl_module.recipe.spec.to_dict(),
             name=self.options.data,
             data_set=self.options.data,
             metrics=metrics,
@@ -347,9 +348,10 @@ class _Reporting(pl.Callback):
         warning = ""
         if file.exists() and (card := weights.read_card(file)).ignores_label:
             warning = (
-                "this model ignores its label: the picture hardly changes when only the label does "
-                f"({card.raw['metrics']['label_effect']:.2f} of 255 grey levels). Train it longer, or give "
-                "the term 'target' in engine/recipes.py more weight."
+                "this model ignores its label. When only the label changes, the picture changes by "
+                f"{card.raw['metrics']['label_effect']:.2f} of 255 grey levels, and "
+                f"{card.raw['metrics']['effectiveness']:.1%} of the pictures are read as what their label "
+                "says. Train it longer, or give the term 'target' in engine/recipes.py more weight."
             )
         return TrainResult(
             folder=self.folder,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,13 +64,32 @@ class Original:
     note: str = ""
 
 
-def draw_row(layout: Layout, original: Original, tiles: Sequence[tuple[str, Pixels]]) -> Pixels:
+@dataclass(frozen=True)
+class Mark:
+    """What a judge says of a tile, to be read at a glance.
+
+    Attributes:
+        kind: ``sure`` and ``unsure``: it shows what it should; ``wrong``: something else.
+        text: a word or a percentage beside the sign.
+    """
+
+    kind: Literal["sure", "unsure", "wrong"]
+    text: str
+
+
+def draw_row(
+    layout: Layout,
+    original: Original,
+    tiles: Sequence[tuple[str, Pixels]],
+    marks: Sequence[Mark] | None = None,
+) -> Pixels:
     """The annotated grid of one image: the original, then every tile under its class name.
 
     Args:
         layout: the measures.
         original: what the tiles were made from.
         tiles: class name and (C, H, W) uint8 at native size.
+        marks: one under each tile; ``None`` for none.
 
     Returns:
         (height, width) or (height, width, 3) uint8.
@@ -80,12 +100,14 @@ def draw_row(layout: Layout, original: Original, tiles: Sequence[tuple[str, Pixe
     card = _card(height, width, layout.channels)
     x, top = _PADDING, _PADDING
     _paste(card, _caption(original.caption, side, bold=True), top, x)
-    _place(card, _scaled(original.pixels, side, layout.channels), top + _CAPTION, x, _OWN_FRAME)
+    _place(card, scaled(original.pixels, side, layout.channels), top + _CAPTION, x, _OWN_FRAME)
     _paste(card, _caption(original.note, side, note=True), top + _CAPTION + side + 1, x)
     x += side + _GROUP_GAP
-    for name, tile in tiles:
+    for number, (name, tile) in enumerate(tiles):
         _paste(card, _caption(name, side), top, x)
-        _place(card, _scaled(tile.transpose(1, 2, 0), side, layout.channels), top + _CAPTION, x, _FRAME)
+        if marks is not None:
+            _paste(card, _mark(marks[number], side), top + _CAPTION + side + 1, x)
+        _place(card, scaled(tile.transpose(1, 2, 0), side, layout.channels), top + _CAPTION, x, _FRAME)
         x += side + _GAP
     return card[:, :, 0] if layout.channels == 1 else card
 
@@ -98,11 +120,13 @@ class SheetRow:
         tiles: a (C, H, W) uint8 tile for each column.
         original: what they were made from; ``None`` for samples from the prior.
         own: the column of the original's own class, which is marked; ``None`` if there is none.
+        marks: one under each tile; all rows have them or none.
     """
 
     tiles: Sequence[Pixels]
     original: Original | None = None
     own: int | None = None
+    marks: Sequence[Mark] | None = None
 
 
 def draw_sheet(layout: Layout, columns: Sequence[str], rows: Sequence[SheetRow]) -> Pixels:
@@ -120,7 +144,8 @@ def draw_sheet(layout: Layout, columns: Sequence[str], rows: Sequence[SheetRow])
     with_original = rows[0].original is not None
     start = _PADDING + (side + _GROUP_GAP if with_original else 0)
     width = start + len(columns) * (side + _GAP) - _GAP + _PADDING
-    height = _PADDING + _CAPTION + len(rows) * (side + _GAP) - _GAP + _PADDING
+    step = side + _GAP + (_NOTE if rows[0].marks is not None else 0)
+    height = _PADDING + _CAPTION + len(rows) * step - _GAP + _PADDING
     card = _card(height, width, layout.channels)
     if with_original:
         _paste(card, _caption("original", side, bold=True), _PADDING, _PADDING)
@@ -129,12 +154,15 @@ def draw_sheet(layout: Layout, columns: Sequence[str], rows: Sequence[SheetRow])
     y = _PADDING + _CAPTION
     for row in rows:
         if row.original is not None:
-            _place(card, _scaled(row.original.pixels, side, layout.channels), y, _PADDING, _OWN_FRAME)
+            _place(card, scaled(row.original.pixels, side, layout.channels), y, _PADDING, _OWN_FRAME)
         for column, tile in enumerate(row.tiles):
             frame = _OWN_FRAME if column == row.own else _FRAME
-            pixels = _scaled(tile.transpose(1, 2, 0), side, layout.channels)
-            _place(card, pixels, y, start + column * (side + _GAP), frame)
-        y += side + _GAP
+            pixels = scaled(tile.transpose(1, 2, 0), side, layout.channels)
+            x = start + column * (side + _GAP)
+            _place(card, pixels, y, x, frame)
+            if row.marks is not None:
+                _paste(card, _mark(row.marks[column], side), y + side + 1, x)
+        y += step
     return card[:, :, 0] if layout.channels == 1 else card
 
 
@@ -153,7 +181,7 @@ def _place(card: Pixels, pixels: Pixels, y: int, x: int, frame: int) -> None:
     _paste(card, pixels, y, x)
 
 
-def _scaled(pixels: Pixels, side: int, channels: int) -> Pixels:
+def scaled(pixels: Pixels, side: int, channels: int) -> Pixels:
     """(H, W, C) to (side, side, channels): whole multiples by nearest neighbour, else smoothly."""
     if pixels.shape[2] != channels:
         pixels = np.repeat(pixels[:, :, :1], channels, axis=2)
@@ -181,33 +209,61 @@ def _caption(text: str, width: int, *, bold: bool = False, note: bool = False) -
     draw = ImageDraw.Draw(strip)
     stroke = 0.3 if bold else 0
     for size in _NOTE_SIZES if note else _FONT_SIZES:
-        if _font(size).getlength(text) <= width:
+        if font(size).getlength(text) <= width:
             y = 5 if note else height - 7
             anchor = "mt" if note else "ms"
-            draw.text((width / 2, y), text, ink, _font(size), anchor, stroke_width=stroke)
+            draw.text((width / 2, y), text, ink, font(size), anchor, stroke_width=stroke)
             return np.asarray(strip)[:, :, None]
-    font = _font(_SMALL)
-    lines = _two_lines(text, font, width)
+    small = font(_SMALL)
+    lines = _two_lines(text, small, width)
     for line, y in zip(lines, (height - 14, height - 4), strict=False):
-        draw.text((width / 2, y), line, ink, font, "ms")
+        draw.text((width / 2, y), line, ink, small, "ms")
     return np.asarray(strip)[:, :, None]
 
 
-def _two_lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> tuple[str, str]:
+@lru_cache(maxsize=4096)
+def _mark(mark: Mark, width: int) -> Pixels:
+    """A tick, a question mark or a cross, and a few words: the worse, the brighter.
+
+    Returns:
+        (strip height, width, 1) uint8.
+    """
+    strip = Image.new("L", (width, _NOTE), _CARD)
+    draw = ImageDraw.Draw(strip)
+    ink = {"sure": _NOTE_TEXT, "unsure": _TEXT, "wrong": _CARD}[mark.kind]
+    if mark.kind == "wrong":
+        draw.rectangle((0, 2, width - 1, _NOTE - 2), _TEXT)
+    sign, gap = 9, 5
+    size = next((size for size in _NOTE_SIZES if font(size).getlength(mark.text) <= width - sign - gap), 9)
+    x = max(1, round((width - sign - gap - font(size).getlength(mark.text)) / 2))
+    top, bottom = 5, 13
+    if mark.kind == "sure":
+        draw.line([(x, top + 4), (x + 3, bottom - 1), (x + sign - 1, top)], ink, 2)
+    elif mark.kind == "wrong":
+        draw.line([(x, top), (x + sign - 1, bottom)], ink, 2)
+        draw.line([(x, bottom), (x + sign - 1, top)], ink, 2)
+    else:
+        draw.text((x + sign / 2, bottom + 1), "?", ink, font(14), "ms", stroke_width=0.4)
+    draw.text((x + sign + gap, bottom + 1), mark.text, ink, font(size), "ls")
+    return np.asarray(strip)[:, :, None]
+
+
+def _two_lines(text: str, small: ImageFont.FreeTypeFont, width: int) -> tuple[str, str]:
     """Break a text in two: between words if the first line takes any, else within."""
-    fitting = next((end for end in range(len(text), 0, -1) if font.getlength(text[:end]) <= width), 1)
+    fitting = next((end for end in range(len(text), 0, -1) if small.getlength(text[:end]) <= width), 1)
     at = max(text.rfind(mark, 1, fitting + 1) for mark in " _-") if fitting < len(text) else -1
     at = at if at > fitting // 3 else fitting
     rest = text[at:].lstrip(" ")
-    if font.getlength(rest) > width:
-        while rest and font.getlength(rest + _ELLIPSIS) > width:
+    if small.getlength(rest) > width:
+        while rest and small.getlength(rest + _ELLIPSIS) > width:
             rest = rest[:-1]
         rest += _ELLIPSIS
     return text[:at].rstrip(" "), rest
 
 
 @lru_cache(maxsize=32)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's wheels all have FreeType
-    return font
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of all captions, which comes with Pillow."""
+    loaded = ImageFont.load_default(size)
+    assert isinstance(loaded, ImageFont.FreeTypeFont)  # Pillow's wheels all have FreeType
+    return loaded

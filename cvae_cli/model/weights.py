@@ -9,15 +9,20 @@ import hashlib
 import importlib.util
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cvae_cli.errors import UnknownModelError, WeightsError
 from cvae_cli.model.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from cvae_cli.model.network import ConditionalVAE
+
+    Network = TypeVar("Network", bound=nn.Module)
 
 FORMAT_VERSION = 1
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
@@ -33,8 +38,10 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "versions": dict,
     "licence": str,
 }
-_LABEL_EFFECT_FLOOR = 1.0
+LABEL_EFFECT_FLOOR = 1.0
 """Grey levels; a model that changes less when its label changes is said to ignore it."""
+MODEL = "model"
+"""The kind of weights that draw; a file without a kind is of this one."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +64,27 @@ class ModelCard:
 
     @property
     def ignores_label(self) -> bool:
-        """Whether training measured that the label changes next to nothing."""
-        effect = self.raw["metrics"].get("label_effect")
-        return isinstance(effect, (int, float)) and effect < _LABEL_EFFECT_FLOOR
+        """Whether training measured that the label changes next to nothing, or to no purpose.
+
+        What is drawn without regard to the label is read as one of the K - 1 wrong ones at
+        most every (K - 1)-th time.
+        """
+        metrics, chance = self.raw["metrics"], 1 / (self.spec.num_classes - 1)
+        floors = {"label_effect": LABEL_EFFECT_FLOOR, "effectiveness": min(0.5, 1.2 * chance)}
+        return any(
+            isinstance(metrics.get(name), (int, float)) and metrics[name] < floor
+            for name, floor in floors.items()
+        )
 
 
-def shipped() -> dict[str, Path]:
-    """The models that come with the package: name to weights file, sorted by name."""
+def shipped(kind: str = MODEL) -> dict[str, Path]:
+    """The weights of a kind that come with the package: name to file, sorted by name."""
     # A checkout that is not installed has them beside the package, not in it.
     package = importlib.util.find_spec("cvae_cli.weights")
     beside = Path(__file__).parents[2] / "weights"
     folder = Path(package.origin).parent if package and package.origin else beside
-    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
+    files = sorted(folder.glob("*.safetensors"))
+    return {file.stem: file for file in files if read_metadata(file).get("kind", MODEL) == kind}
 
 
 def resolve(model: str) -> Path:
@@ -95,11 +111,15 @@ def resolve(model: str) -> Path:
     )
 
 
-def read_card(file: Path) -> ModelCard:
-    """Read and check the JSON beside a weights file; the weights themselves are not opened.
+def read_metadata(file: Path, kind: str | None = None) -> dict[str, Any]:
+    """Read and check the JSON beside a weights file, all but its spec.
+
+    Args:
+        file: the ``.safetensors`` file; it is not read beyond its first bytes.
+        kind: what it must be; ``None`` for any.
 
     Raises:
-        WeightsError: no JSON, or one that does not follow the schema.
+        WeightsError: no JSON, one that does not follow the schema, or another kind of weights.
     """
     _refuse_pickle(file)
     beside = file.with_suffix(".json")
@@ -118,15 +138,28 @@ def read_card(file: Path) -> ModelCard:
             f"{beside}: format version {raw.get('format_version')!r}; this cvae reads "
             f"version {FORMAT_VERSION}."
         )
-    for key, kind in _REQUIRED.items():
+    for key, wanted in _REQUIRED.items():
         if key not in raw:
             raise WeightsError(f"{beside}: {key!r} is missing.")
-        if not isinstance(raw[key], kind) or isinstance(raw[key], bool):
+        if not isinstance(raw[key], wanted) or isinstance(raw[key], bool):
             raise WeightsError(f"{beside}: {key!r} has the wrong type.")
+    found = raw.get("kind", MODEL)
+    if kind is not None and found != kind:
+        raise WeightsError(f"{file}: this is a {found}, where a {kind} is wanted.")
+    return raw
+
+
+def read_card(file: Path) -> ModelCard:
+    """Read and check the metadata of a model; the weights themselves are not opened.
+
+    Raises:
+        WeightsError: as :func:`read_metadata`, or a spec that is none.
+    """
+    raw = read_metadata(file, MODEL)
     try:
         spec = ModelSpec.from_dict(raw["spec"])
     except WeightsError as error:
-        raise WeightsError(f"{beside}: {error}") from error
+        raise WeightsError(f"{file.with_suffix('.json')}: {error}") from error
     return ModelCard(file, raw["name"], spec, raw["sha256"], raw)
 
 
@@ -156,20 +189,41 @@ def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
         WeightsError: the first check that fails. Nothing is ever unpickled.
     """
     card = read_card(file)
+
+    def build() -> ConditionalVAE:
+        from cvae_cli.model.network import ConditionalVAE
+
+        return ConditionalVAE(card.spec)
+
+    return load_network(file, card.raw, build), card
+
+
+def load_network(file: Path, raw: dict[str, Any], build: Callable[[], Network]) -> Network:
+    """Fill a network with the tensors of a file, each of them checked before one is used.
+
+    Args:
+        file: a ``.safetensors`` file.
+        raw: its metadata, from :func:`read_metadata`.
+        build: makes the network that the metadata describes.
+
+    Returns:
+        The network in evaluation mode, fp32, on the CPU.
+
+    Raises:
+        WeightsError: size, sha256, a key or a shape is not what it should be.
+    """
     content = file.read_bytes()
-    if len(content) != card.raw["bytes"]:
+    if len(content) != raw["bytes"]:
         raise WeightsError(
-            f"{file}: {len(content)} bytes, but its metadata says {card.raw['bytes']}: "
+            f"{file}: {len(content)} bytes, but its metadata says {raw['bytes']}: "
             "the file is incomplete or belongs to another JSON."
         )
-    if hashlib.sha256(content).hexdigest() != card.sha256:
+    if hashlib.sha256(content).hexdigest() != raw["sha256"]:
         raise WeightsError(f"{file}: its sha256 is not the one in its metadata; fetch or export it again.")
 
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
-
-    from cvae_cli.model.network import ConditionalVAE
 
     try:
         tensors = load_tensors(content)
@@ -177,8 +231,8 @@ def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
         raise WeightsError(f"{file}: not a valid safetensors file: {error}") from error
     # On the meta device, which holds shapes only: a spec of absurd sizes allocates nothing.
     with torch.device("meta"):
-        model = ConditionalVAE(card.spec)
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        network = build()
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
@@ -191,14 +245,15 @@ def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
             )
         if not tensors[name].is_floating_point() or not tensors[name].isfinite().all():
             raise WeightsError(f"{file}: tensor {name!r} holds values that are not finite numbers.")
-    model.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
-    return model.eval(), card
+    network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
+    return network.eval()
 
 
 def export(
-    model: ConditionalVAE,
+    network: nn.Module,
     file: Path,
     *,
+    spec: dict[str, Any],
     name: str,
     data_set: str,
     metrics: dict[str, float],
@@ -206,33 +261,41 @@ def export(
     versions: dict[str, str],
     training: dict[str, Any],
     licence: str,
-) -> ModelCard:
-    """Write a model's weights in half precision, and the JSON beside them.
+    kind: str = MODEL,
+) -> dict[str, Any]:
+    """Write a network's weights in half precision, and the JSON beside them.
 
     Both files appear whole or not at all, the JSON last.
 
     Args:
-        model: the network; fp16 is what it is stored in.
+        network: the network; fp16 is what it is stored in.
         file: where the ``.safetensors`` goes.
-        name: what the model is called.
+        spec: what builds the network again, as JSON takes it.
+        name: what it is called.
         data_set: what it was trained on.
-        metrics: figures measured on validation images.
+        metrics: figures measured on images that it was not trained on.
         train_command: the exact command that made it.
         versions: of the libraries that made it.
         training: the recipe, and whatever else tells how it came about.
         licence: of the weights.
+        kind: what the network does.
+
+    Returns:
+        The metadata that was written.
     """
     import torch
     from safetensors.torch import save as save_tensors
 
     tensors = {
-        key: value.detach().to("cpu", torch.float16).contiguous() for key, value in model.state_dict().items()
+        key: value.detach().to("cpu", torch.float16).contiguous()
+        for key, value in network.state_dict().items()
     }
     content = save_tensors(tensors)
     raw = {
         "format_version": FORMAT_VERSION,
+        "kind": kind,
         "name": name,
-        "spec": model.spec.to_dict(),
+        "spec": spec,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "parameters": sum(value.numel() for value in tensors.values()),
@@ -245,7 +308,7 @@ def export(
     }
     _replace(file, content)
     _replace(file.with_suffix(".json"), (json.dumps(raw, indent=2) + "\n").encode())
-    return read_card(file)
+    return raw
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,28 +19,6 @@ from cvae_cli.engine.train import TrainOptions, train
 from cvae_cli.errors import DataError, UserError
 from cvae_cli.model import weights
 from cvae_cli.model.network import ConditionalVAE
-
-IMAGES = 340  # of which a tenth is held out
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of our own making in MNIST's format: bars whose place tells the class."""
-    root = tmp_path_factory.mktemp("data")
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for part, count in (("train", IMAGES), ("t10k", 50)):
-        labels = random.integers(0, 10, count).astype(np.uint8)
-        images = np.zeros((count, 28, 28), np.uint8)
-        for image, label in zip(images, labels, strict=True):
-            width = random.integers(1, 4)
-            image[5:23, 4 + 2 * label : 4 + 2 * label + width] = random.integers(150, 256)
-        header = b"".join(number.to_bytes(4, "big") for number in (2051, count, 28, 28))
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        header = b"".join(number.to_bytes(4, "big") for number in (2049, count))
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
-    return root
 
 
 class Recorder:
@@ -309,13 +286,13 @@ def test_averaged_weights_follow() -> None:
 
 def test_hold_out_is_disjoint_and_the_same_each_time(data_dir: Path) -> None:
     data = datasets.load("mnist", data_dir, train=True)
-    data.images[:, 0, 0, 0] = (torch.arange(IMAGES) % 251).byte()
-    data.images[:, 0, 0, 1] = (torch.arange(IMAGES) // 251).byte()
+    data.images[:, 0, 0, 0] = (torch.arange(340) % 251).byte()
+    data.images[:, 0, 0, 1] = (torch.arange(340) // 251).byte()
     parts = [datasets.hold_out(data, 5000) for _ in range(2)]
     marks = [[(int(i[0, 0, 0]), int(i[0, 0, 1])) for i in part.images] for part in parts[0]]
-    assert len(marks[1]) == IMAGES // 10
+    assert len(marks[1]) == 340 // 10
     assert not set(marks[0]) & set(marks[1])
-    assert len(set(marks[0]) | set(marks[1])) == IMAGES
+    assert len(set(marks[0]) | set(marks[1])) == 340
     assert torch.equal(parts[0][1].images, parts[1][1].images)
 
 

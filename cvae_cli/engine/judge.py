@@ -1,0 +1,362 @@
+"""The judge: a classifier that measures models and never trains or chooses one.
+
+It shares nothing with what trains a model: another architecture (batch-normalised convolutions
+and pooling, where the model's own classifier has strides and no normalisation), another seed,
+and real training images only. A test keeps it out of ``engine/train`` and ``model/``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cvae_cli import __version__
+from cvae_cli.engine.augment import random_affine
+from cvae_cli.engine.datasets import LabelledImages
+from cvae_cli.engine.device import bf16_is_fast, resolve_device
+from cvae_cli.errors import UserError, WeightsError
+from cvae_cli.images import grid
+from cvae_cli.model import weights
+
+KIND = "judge"
+SEED = 777
+EPOCHS = 8
+_BATCH = 128
+_LEAST_STEPS = 400
+_LEARNING_RATE = 4e-3
+_AUGMENTATION = {"degrees": 12.0, "scale": 0.1, "shift": 0.07, "shear": 0.15}
+
+
+@dataclass(frozen=True)
+class JudgeSpec:
+    """Everything needed to build a judge and to feed it; travels with its weights.
+
+    Attributes:
+        classes: the class names, in the order of its outputs.
+        image_size: height and width of the images that it reads.
+        channels: 1 (grey) or 3 (RGB).
+        widths: channels at 1/1, 1/2 and 1/4 of the image; the last is the number of features.
+    """
+
+    classes: tuple[str, ...]
+    image_size: int
+    channels: int
+    widths: tuple[int, int, int] = (32, 64, 128)
+
+    def __post_init__(self) -> None:
+        """Check every field. Raises :class:`WeightsError` naming the first that is wrong."""
+
+        def whole(value: object, most: int) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+        if len(self.classes) < 2 or not all(isinstance(name, str) and name for name in self.classes):
+            raise WeightsError("spec: classes must be at least two names")
+        if len(set(self.classes)) != len(self.classes):
+            raise WeightsError("spec: classes must be different names")
+        if not whole(self.image_size, 4096) or not whole(self.channels, 3):
+            raise WeightsError("spec: image_size or channels is not a whole number in its range")
+        if len(self.widths) != 3 or not all(whole(width, 4096) for width in self.widths):
+            raise WeightsError("spec: widths must be three whole numbers from 1 to 4096")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as JSON takes it."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> JudgeSpec:
+        """Read a spec from JSON. Raises :class:`WeightsError` on an unknown or a bad field."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+        }
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise WeightsError(f"spec: {error}") from error
+
+
+class JudgeNetwork(nn.Module):
+    """Convolutions, pooling, and one linear layer over the features."""
+
+    def __init__(self, spec: JudgeSpec, *, training: bool = False) -> None:
+        """Build the network; with batch normalisation only for training.
+
+        A trained one is folded into the convolutions before it (:meth:`fold`), which computes
+        the same in less time.
+        """
+        super().__init__()
+        w1, w2, w4 = spec.widths
+
+        def convolution(inputs: int, outputs: int) -> nn.Module:
+            conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not training)
+            return nn.Sequential(conv, nn.BatchNorm2d(outputs)) if training else conv
+
+        self.convolutions = nn.ModuleList(
+            [
+                convolution(spec.channels, w1),
+                convolution(w1, w2),
+                convolution(w2, w2),
+                convolution(w2, w4),
+                convolution(w4, w4),
+            ]
+        )
+        self.head = nn.Linear(w4, len(spec.classes))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B, D), not negative."""
+        for number, convolution in enumerate(self.convolutions):
+            x = F.relu(convolution(x))
+            if number in (0, 2):
+                x = F.max_pool2d(x, 2)
+        return x.mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (B, K)."""
+        return self.head(F.dropout(self.features(x), 0.3, self.training))
+
+    def fold(self, spec: JudgeSpec) -> JudgeNetwork:
+        """The same function without batch normalisation."""
+        self.eval()
+        folded = JudgeNetwork(spec).eval()
+        for number, pair in enumerate(self.convolutions):
+            assert isinstance(pair, nn.Sequential)
+            conv, norm = pair
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            folded.convolutions[number] = fuse_conv_bn_eval(conv, norm)
+        folded.head = self.head
+        return folded
+
+
+class Verdict(NamedTuple):
+    """What a judge says of N images."""
+
+    probabilities: NDArray[np.float32]
+    """(N, K), of each class."""
+    features: NDArray[np.float32]
+    """(N, D), the inputs of its last layer."""
+
+
+class Judge:
+    """A loaded judge at work."""
+
+    def __init__(self, file: Path, *, device: str = "auto", batch_size: int = 500) -> None:
+        """Load a judge.
+
+        Args:
+            file: its ``.safetensors`` file.
+            device: as ``--device``.
+            batch_size: images at once; fewer are padded, so that a verdict on an image does not
+                depend on what is judged beside it.
+
+        Raises:
+            WeightsError: the file fails a check.
+            UserError: there is no such device.
+        """
+        self.raw = weights.read_metadata(file, KIND)
+        try:
+            self.spec = JudgeSpec.from_dict(self.raw["spec"])
+        except WeightsError as error:
+            raise WeightsError(f"{file.with_suffix('.json')}: {error}") from error
+        network = weights.load_network(file, self.raw, lambda: JudgeNetwork(self.spec))
+        self.file, self.batch_size = file, batch_size
+        self.device = resolve_device(device)
+        self.network = network.to(memory_format=torch.channels_last).to(self.device)
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights file, in hexadecimal."""
+        return str(self.raw["sha256"])
+
+    def read(self, images: NDArray[np.uint8]) -> Verdict:
+        """Judge images.
+
+        Args:
+            images: (N, C, H, W) uint8, of the judge's size and channels.
+        """
+        probabilities, features = [], []
+        for start in range(0, len(images), self.batch_size):
+            part = images[start : start + self.batch_size]
+            batch = np.zeros((self.batch_size, *part.shape[1:]), np.uint8)
+            batch[: len(part)] = part
+            x = torch.from_numpy(batch).to(self.device).float() / 255
+            with torch.inference_mode():
+                found = self.network.features(x.contiguous(memory_format=torch.channels_last))
+                share = self.network.head(found).softmax(dim=1)
+            probabilities.append(share[: len(part)].cpu().numpy())
+            features.append(found[: len(part)].cpu().numpy())
+        return Verdict(np.concatenate(probabilities), np.concatenate(features))
+
+
+SURE = 0.9
+"""Probability of the target from which a tile is marked as sure."""
+
+
+def mark(probabilities: NDArray[np.float32], target: int, classes: tuple[str, ...]) -> grid.Mark:
+    """A judge's verdict on one tile, as it is shown under it.
+
+    Args:
+        probabilities: (K,).
+        target: the class that the tile should show.
+        classes: the K names.
+    """
+    read, share = int(probabilities.argmax()), float(probabilities[target])
+    if read != target:
+        return grid.Mark("wrong", f"reads {classes[read]}")
+    return grid.Mark("sure" if share >= SURE else "unsure", percent(share))
+
+
+def percent(share: float) -> str:
+    """A share as a whole percentage, never rounded up to 100."""
+    return f"{min(99, math.floor(100 * share))}%" if share >= 0.01 else "<1%"
+
+
+def find_judge(card: weights.ModelCard) -> Path:
+    """The judge of a model: the one beside its file, or the one shipped for its data set.
+
+    Raises:
+        UserError: there is none; the message says how to make one.
+    """
+    beside = beside_model(card)
+    known = weights.shipped(KIND)
+    if beside.exists():
+        return beside
+    if (name := f"{card.raw['data_set']}-judge") in known:
+        return known[name]
+    raise UserError(
+        f"no judge for the data set {card.raw['data_set']!r} of {card.name}: run cvae evaluate once, "
+        f"which trains one and keeps it as {beside}."
+    )
+
+
+def beside_model(card: weights.ModelCard) -> Path:
+    """Where a judge is kept that was trained for one model's data set."""
+    return card.file.with_name("judge.safetensors")
+
+
+def check_fits(judge: Judge, card: weights.ModelCard) -> None:
+    """Raise :class:`UserError` unless a judge reads what a model draws."""
+    ours, theirs = judge.spec, card.spec
+    if (ours.classes, ours.image_size, ours.channels) != (theirs.classes, theirs.image_size, theirs.channels):
+        raise UserError(
+            f"{judge.file}: this judge does not fit {card.name}: it reads {_what(ours)}, the model draws "
+            f"{_what(theirs)}."
+        )
+
+
+def _what(spec: Any) -> str:
+    kind = "grey" if spec.channels == 1 else "RGB"
+    return f"{len(spec.classes)} classes ({', '.join(spec.classes[:3])} ...) at {spec.image_size} px {kind}"
+
+
+def train_judge(
+    data: LabelledImages,
+    file: Path,
+    *,
+    name: str,
+    data_set: str,
+    command: str,
+    device: str = "auto",
+    epochs: int = EPOCHS,
+    seed: int = SEED,
+    test: LabelledImages | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Train a judge on real images and write its weights.
+
+    AdamW under one cycle of the learning rate (Smith & Topin 2018), each image a little rotated,
+    scaled, sheared and shifted. Nothing is selected: the last weights are the judge.
+
+    Args:
+        data: real training images.
+        file: where the ``.safetensors`` goes.
+        name: what the judge is called.
+        data_set: the name of the data set.
+        command: the command line that makes this judge again.
+        device: as ``--device``.
+        epochs: passes over the images, more where they are few.
+        seed: of the weights, the order and the changes.
+        test: real test images, to measure the finished judge on.
+        progress: told after each step how many are done, of how many.
+
+    Returns:
+        The file.
+    """
+    where = resolve_device(device)
+    began = time.monotonic()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        spec = JudgeSpec(data.classes, data.images.shape[-1], data.images.shape[1])
+        network = JudgeNetwork(spec, training=True).to(memory_format=torch.channels_last).to(where)
+        batch = max(1, min(_BATCH, len(data) // 8))
+        # A small set is passed over more often.
+        epochs = max(epochs, -(-_LEAST_STEPS // (len(data) // batch)))
+        steps = epochs * (len(data) // batch)
+        optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
+        done = 0
+        network.train()
+        for _ in range(epochs):
+            order = torch.randperm(len(data))[: len(data) // batch * batch]
+            for chosen in order.split(batch):
+                x = random_affine(data.images[chosen].to(where).float() / 255, **_AUGMENTATION)
+                with torch.autocast(where.type, torch.bfloat16, enabled=bf16_is_fast(where)):
+                    logits = network(x.contiguous(memory_format=torch.channels_last))
+                loss = F.cross_entropy(logits.float(), data.labels[chosen].to(where))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                done += 1
+                progress(done, steps)
+        folded = network.cpu().fold(spec)
+    file.parent.mkdir(parents=True, exist_ok=True)
+
+    def export(metrics: dict[str, float]) -> None:
+        weights.export(
+            folded,
+            file,
+            spec=spec.to_dict(),
+            name=name,
+            data_set=data_set,
+            metrics=metrics,
+            train_command=command,
+            versions={
+                "cvae": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            training={
+                "images": len(data),
+                "epochs": epochs,
+                "seed": seed,
+                "minutes": round((time.monotonic() - began) / 60, 1),
+                "learning_rate": _LEARNING_RATE,
+                "batch_size": batch,
+                "augmentation": _AUGMENTATION,
+            },
+            licence="MIT",
+            kind=KIND,
+        )
+
+    export({})
+    if test is not None:
+        # Of the file, that is after rounding to half precision, not of the network in memory.
+        read = Judge(file, device=device).read(test.images.numpy()).probabilities.argmax(axis=1)
+        export({"test_accuracy": float((read == test.labels.numpy()).mean())})
+    return file

@@ -1,0 +1,209 @@
+"""Evaluation of models whose figures are known beforehand, on a data set of our own making."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cvae_cli.engine import evaluate as module
+from cvae_cli.engine.evaluate import PICTURES, EvaluateOptions, evaluate
+from cvae_cli.errors import DataError, LabelIgnoredWarning, OutputError, UserError
+from cvae_cli.images import save
+from cvae_cli.model import weights
+from cvae_cli.outcomes import Evaluation
+from tests.conftest import export_untrained
+
+
+@pytest.fixture(scope="module")
+def judged(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> EvaluateOptions:
+    """The shipped model on bars, with a judge that was trained on them."""
+    judge = tmp_path_factory.mktemp("judge") / "bars.safetensors"
+    return EvaluateOptions(model="mnist", data_dir=data_dir, judge=judge, device="cpu", limit=30)
+
+
+def values(found: Evaluation) -> dict[str, float]:
+    return {figure.name: figure.value for figure in found.figures}
+
+
+def blinded(tmp_path: Path) -> Path:
+    """The shipped model with its decoder's label zeroed, and metadata that hides it."""
+    model, card = weights.load(weights.shipped()["mnist"])
+    with torch.no_grad():
+        model.decoder.label.weight.zero_()
+    file = tmp_path / "blind.safetensors"
+    weights.export(
+        model,
+        file,
+        spec=card.spec.to_dict(),
+        name="blind",
+        data_set="mnist",
+        metrics={"label_effect": 40.0, "effectiveness": 1.0},
+        train_command="none",
+        versions={},
+        training={},
+        licence="MIT",
+    )
+    return file
+
+
+def test_a_label_blind_model_is_at_chance_and_called_so(judged: EvaluateOptions, tmp_path: Path) -> None:
+    with pytest.warns(LabelIgnoredWarning, match="blind ignores its label"):
+        found = evaluate(replace(judged, model=str(blinded(tmp_path))))
+    assert found.ignores_label
+    assert 0 <= values(found)["effectiveness"] <= 1 / 9 + 1e-9
+
+
+class Mover:
+    """Moves a bar to its target's place: an ideal model of the bars."""
+
+    leak = False
+
+    def __init__(self, file: Path, **options: object) -> None:
+        self.card = weights.read_card(file)
+        self.spec = self.card.spec
+        self.device, self.precision, self.ignores_label = torch.device("cpu"), "fp32", False
+
+    def draw(self, images: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        moved = [
+            [np.roll(image, 2 * (target - label), axis=2) for target in row]
+            for image, label, row in zip(images, labels, targets, strict=True)
+        ]
+        return np.array(moved)
+
+    def draw_each(self, images: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return self.draw(images, labels, targets[:, None])[:, 0]
+
+    def encode(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        codes = np.random.default_rng(0).normal(size=(len(labels), 10)).astype(np.float32)
+        return codes + 9 * np.eye(10, dtype=np.float32)[labels] if self.leak else codes
+
+    def terms(self, images: np.ndarray, labels: np.ndarray, *, seed: int) -> dict[str, float]:
+        return {"recon_loss": 60.0, "kl": 20.0, "elbo": -80.0}
+
+
+def test_an_ideal_model_reaches_the_ideal_figures(
+    judged: EvaluateOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Drawer", Mover)
+    steps: list[tuple[str, int, int]] = []
+    found = evaluate(replace(judged, limit=None), lambda *step: steps.append(step))
+    assert (found.images, found.tiles) == (50, 450)
+    got = values(found)
+    assert got["judge_accuracy"] > 0.9
+    assert got["effectiveness"] > 0.95
+    assert got["effectiveness_lowest_pair"] <= got["effectiveness"]
+    assert got["composition"] == got["composition_10"] == got["reversibility"] == 0
+    assert got["style_thickness"] > 0.99
+    assert got["style_width"] > 0.99
+    assert np.isnan(got["style_slant"])  # all bars are upright
+    assert got["leakage"] < 0.4
+    assert 0.6 < got["diversity"] < 1.6
+    assert got["precision"] > 0.9
+    assert got["recall"] > 0.9
+    assert got["bits_per_dimension"] == pytest.approx(80 / (784 * np.log(2)))
+    beside = {figure.name: figure.beside for figure in found.figures}
+    assert beside["effectiveness"]["real images"] == got["judge_accuracy"]
+    assert beside["effectiveness"]["label ignored"] == pytest.approx((1 - got["judge_accuracy"]) / 9)
+    assert got["realism"] < 10 * beside["realism"]["real images"]
+    # What --json prints has no nan, which is not JSON.
+    raw = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert raw["metrics"]["style_slant"] is None
+    assert {step[0] for step in steps} == {"drawing and judging", "leakage", "realism"}
+    assert all(0 <= done <= total for _, done, total in steps)
+
+
+class Copier(Mover):
+    """Draws the image again, whatever is asked."""
+
+    leak = True
+
+    def draw(self, images: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return np.repeat(images[:, None], targets.shape[1], axis=1)
+
+
+def test_a_copier_is_caught_by_effectiveness(
+    judged: EvaluateOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Drawer", Copier)
+    got = values(evaluate(judged))
+    assert got["effectiveness"] < 0.02
+    assert got["composition"] == 0
+    assert got["leakage"] > 0.95
+
+
+class Prototypes(Mover):
+    """Draws the same bar for every image of a target."""
+
+    def draw(self, images: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        bars = np.zeros((10, 1, 28, 28), np.uint8)
+        for label in range(10):
+            bars[label, 0, 5:23, 4 + 2 * label : 6 + 2 * label] = 200
+        return bars[targets]
+
+
+def test_prototypes_are_caught_by_diversity_and_style(
+    judged: EvaluateOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Drawer", Prototypes)
+    got = values(evaluate(judged))
+    assert got["effectiveness"] > 0.95
+    assert got["diversity"] == pytest.approx(0, abs=1e-3)
+    assert got["composition"] > 0
+    assert np.isnan(got["style_thickness"])
+
+
+def test_pictures_are_written_and_foreign_ones_kept(
+    judged: EvaluateOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "Drawer", Mover)
+    asked = replace(judged, out=tmp_path / "pictures")
+    found = evaluate(asked)
+    assert [Path(name).name for name in found.pictures] == list(PICTURES)
+    for name in PICTURES:
+        with Image.open(tmp_path / "pictures" / name) as picture:
+            assert picture.mode == "RGB"
+            assert min(picture.size) > 200
+        assert (save.read_provenance(tmp_path / "pictures" / name) or {})["evaluate"] == 30
+    evaluate(asked)  # its own it replaces
+    foreign = tmp_path / "pictures" / "worst.png"
+    foreign.write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"worst\.png is there and was not written by cvae"):
+        evaluate(asked)
+    assert foreign.read_bytes() == b"mine"
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_measured(
+    judged: EvaluateOptions, small_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="trained on 'none', which is no data set"):
+        evaluate(replace(judged, model=str(small_model)))
+    with pytest.raises(DataError, match="unknown data set 'letters'"):
+        evaluate(replace(judged, data="letters"))
+    with pytest.raises(UserError, match="it draws other classes"):
+        evaluate(replace(judged, model=str(small_model), data="mnist"))
+    with pytest.raises(UserError, match=r"ends in \.safetensors"):
+        evaluate(replace(judged, judge=tmp_path / "judge.bin"))
+
+
+def test_a_model_of_ones_own_gets_a_judge_beside_it(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "shipped", lambda kind="model": {})
+    spec = weights.read_card(Path(weights.__file__).parents[2] / "weights" / "mnist.safetensors").spec
+    file = export_untrained(replace(spec, widths=(8, 8, 8, 8)), tmp_path / "run" / "model.safetensors")
+    card = file.with_suffix(".json")
+    card.write_text(card.read_text().replace('"data_set": "none"', '"data_set": "mnist"'))
+    asked = EvaluateOptions(model=str(file), data_dir=data_dir, device="cpu", limit=20)
+    seen: set[str] = set()
+    evaluate(asked, lambda what, done, total: seen.add(what))
+    assert "training a judge" in seen
+    assert (tmp_path / "run" / "judge.safetensors").exists()
+    seen.clear()
+    evaluate(asked, lambda what, done, total: seen.add(what))
+    assert "training a judge" not in seen

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cvae_cli.engine import judge
+from cvae_cli.engine.datasets import LabelledImages
+from cvae_cli.engine.judge import Judge, JudgeNetwork, JudgeSpec, train_judge
+from cvae_cli.errors import UserError, WeightsError
+from cvae_cli.model import weights
+
+
+def bars(count: int, seed: int) -> LabelledImages:
+    """Bars whose place tells the class."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % 4
+    images = np.zeros((count, 1, 16, 16), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[0, 3:13, 2 + 3 * label : 4 + 3 * label] = random.integers(120, 256)
+    return LabelledImages(torch.from_numpy(images), torch.from_numpy(labels), tuple("abcd"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("judge") / "bars-judge.safetensors"
+    steps: list[tuple[int, int]] = []
+    train_judge(
+        bars(512, 0),
+        file,
+        name="bars-judge",
+        data_set="bars",
+        command="none",
+        device="cpu",
+        test=bars(40, 1),
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert steps[0] == (1, 400)
+    assert steps[-1] == (400, 400)
+    return file
+
+
+def test_a_trained_judge_reads_images_it_has_not_seen(trained: Path) -> None:
+    found = Judge(trained, device="cpu", batch_size=32)
+    unseen = bars(80, 2)
+    verdict = found.read(unseen.images.numpy())
+    assert verdict.probabilities.shape == (80, 4)
+    assert verdict.features.shape == (80, 128)
+    assert verdict.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert (verdict.probabilities.argmax(axis=1) == unseen.labels.numpy()).mean() > 0.95
+    raw = json.loads(trained.with_suffix(".json").read_text())
+    assert raw["kind"] == "judge"
+    assert raw["metrics"]["test_accuracy"] > 0.95
+
+
+def test_training_is_repeatable_and_leaves_the_random_state_alone(tmp_path: Path) -> None:
+    sums = []
+    for name in ("a", "b"):
+        before = torch.random.get_rng_state()
+        file = tmp_path / f"{name}.safetensors"
+        train_judge(bars(64, 0), file, name="j", data_set="bars", command="none", device="cpu", epochs=1)
+        assert torch.equal(before, torch.random.get_rng_state())
+        sums.append(weights.read_metadata(file)["sha256"])
+        torch.rand(1)
+    assert sums[0] == sums[1]
+
+
+def test_a_verdict_does_not_depend_on_what_is_judged_beside_it(trained: Path) -> None:
+    found = Judge(trained, device="cpu", batch_size=8)
+    images = bars(13, 3).images.numpy()
+    together = found.read(images).probabilities
+    for i in (0, 7, 12):
+        assert np.array_equal(found.read(images[i : i + 1]).probabilities[0], together[i])
+
+
+def test_folding_keeps_the_function() -> None:
+    torch.manual_seed(0)
+    spec = JudgeSpec(("a", "b"), 16, 3, (4, 6, 8))
+    network = JudgeNetwork(spec, training=True)
+    for _ in range(3):  # so that the statistics are not those of a new layer
+        network(torch.rand(8, 3, 16, 16))
+    x = torch.rand(5, 3, 16, 16)
+    with torch.no_grad():
+        folded = network.fold(spec)(x)
+        assert torch.allclose(folded, network.eval()(x), atol=1e-5)
+
+
+def test_damaged_and_foreign_weights_are_refused(trained: Path, small_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="this is a model, where a judge is wanted"):
+        Judge(small_model)
+    with pytest.raises(WeightsError, match="this is a judge, where a model is wanted"):
+        weights.read_card(trained)
+    raw = json.loads(trained.with_suffix(".json").read_text())
+    content = trained.read_bytes()
+    for field, value, reason in (
+        ("widths", [32, 64], "widths must be three"),
+        ("classes", ["a"], "at least two"),
+        ("classes", ["a", "a"], "different names"),
+        ("image_size", 0, "image_size"),
+        ("depth", 3, "depth"),
+    ):
+        copy = tmp_path / "copy.safetensors"
+        copy.write_bytes(content)
+        copy.with_suffix(".json").write_text(json.dumps({**raw, "spec": {**raw["spec"], field: value}}))
+        with pytest.raises(WeightsError, match=reason):
+            Judge(copy)
+    copy.write_bytes(content[:-1] + b"x")
+    copy.with_suffix(".json").write_text(json.dumps(raw))
+    with pytest.raises(WeightsError, match="sha256"):
+        Judge(copy)
+
+
+def test_a_judge_is_found_beside_the_model_or_among_the_shipped(trained: Path, small_model: Path) -> None:
+    card = weights.read_card(small_model)
+    with pytest.raises(UserError, match="run cvae evaluate once"):
+        judge.find_judge(card)
+    beside = small_model.with_name("judge.safetensors")
+    beside.write_bytes(trained.read_bytes())
+    beside.with_suffix(".json").write_bytes(trained.with_suffix(".json").read_bytes())
+    assert judge.find_judge(card) == beside
+    with pytest.raises(UserError, match="does not fit small"):
+        judge.check_fits(Judge(beside, device="cpu"), card)
+    mnist = weights.read_card(weights.shipped()["mnist"])
+    assert judge.find_judge(mnist).stem == "mnist-judge"
+
+
+@pytest.mark.parametrize("name", sorted(weights.shipped(judge.KIND)))
+def test_shipped_judges_are_what_their_metadata_says(name: str) -> None:
+    file = weights.shipped(judge.KIND)[name]
+    shipped = Judge(file, device="cpu")
+    assert shipped.raw["name"] == name
+    assert shipped.raw["train_command"].startswith("cvae evaluate ")
+    assert file.stat().st_size <= 16e6
+    model = weights.read_card(weights.shipped()[name.removesuffix("-judge")])
+    judge.check_fits(shipped, model)
+    assert shipped.raw["training"]["seed"] != 0  # another than any model's
+    assert shipped.raw["metrics"]["test_accuracy"] >= 0.996
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "kind", "text"),
+    [
+        ((0.955, 0.025, 0.02), "sure", "95%"),
+        ((0.9999, 0.0, 0.0001), "sure", "99%"),
+        ((0.6, 0.3, 0.1), "unsure", "60%"),
+        ((0.3, 0.5, 0.2), "wrong", "reads b"),
+    ],
+)
+def test_marks(probabilities: tuple[float, ...], kind: str, text: str) -> None:
+    found = judge.mark(np.array(probabilities, np.float32), 0, ("a", "b", "c"))
+    assert (found.kind, found.text) == (kind, text)
