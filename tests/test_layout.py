@@ -59,6 +59,20 @@ def test_imports_run_one_way(file: Path) -> None:
             assert place.startswith(ROOMS[top]), f"{place} imports {module}"
 
 
+def test_the_judge_takes_no_part_in_training() -> None:
+    """Nothing that trains a model, or is part of one, knows of the judge or of what uses it."""
+    trains = [
+        *(PACKAGE / "model").glob("*.py"),
+        *(PACKAGE / "engine" / f"{name}.py" for name in ("train", "objective", "recipes")),
+        PACKAGE / "cli" / "train.py",
+    ]
+    assert len(trains) > 8
+    for file in trains:
+        assert "judge" not in file.read_text().lower(), file
+        judges = {"cvae_cli.engine.judge", "cvae_cli.engine.evaluate"}
+        assert not any(module.startswith(tuple(judges)) for module in imports(file)), file
+
+
 def test_the_rule_sees_a_breach() -> None:
     assert len(FILES) > 20
     assert "pytorch_lightning" in imports(PACKAGE / "engine" / "train.py")

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-COMMANDS = ("relabel", "grid", "train", "models")
+COMMANDS = ("relabel", "grid", "train", "evaluate", "models")
 BLOCK = "<!-- help:{} -->\n(.*?)<!-- end -->"
 
 

@@ -21,30 +21,34 @@ def command(name: str | None, as_json: bool) -> None:
     from cvae_cli.model import weights
 
     if name is None:
-        cards = [weights.read_card(file) for file in weights.shipped().values()]
+        lines = [_line(weights.read_metadata(file)) for file in weights.shipped(None).values()]
         if as_json:
-            click.echo(json.dumps([_line(card) for card in cards], indent=2))
+            click.echo(json.dumps(lines, indent=2))
         else:
-            _print_table([_line(card) for card in cards])
+            _print_table(lines)
         return
-    card = weights.read_card(weights.resolve(name))
+    everything = weights.shipped(None)
+    raw = weights.read_metadata(everything[name] if name in everything else weights.resolve(name))
+    card = (
+        weights.read_card(weights.resolve(name)) if raw.get("kind", weights.MODEL) == weights.MODEL else None
+    )
     if as_json:
-        click.echo(json.dumps(card.raw, indent=2))
+        click.echo(json.dumps(raw, indent=2))
     else:
-        _print_card(card.raw)
-    if card.ignores_label:
+        _print_card(raw)
+    if card is not None and card.ignores_label:
         from cvae_cli.cli.console import make_console
 
         print_warning(make_console(), "this model ignores its label: relabelled images will hardly differ.")
 
 
-def _line(card: Any) -> dict[str, Any]:
-    spec, raw = card.spec, card.raw
+def _line(raw: dict[str, Any]) -> dict[str, Any]:
+    spec = raw["spec"]
     return {
-        "name": card.name,
-        "classes": spec.num_classes,
-        "size": f"{spec.image_size}x{spec.image_size} {'grey' if spec.channels == 1 else 'RGB'}",
-        "arch": spec.arch,
+        "name": raw["name"],
+        "kind": raw.get("kind", "model"),
+        "classes": len(spec["classes"]),
+        "size": f"{spec['image_size']}x{spec['image_size']} {'grey' if spec['channels'] == 1 else 'RGB'}",
         "parameters": raw["parameters"],
         "MB": round(raw["bytes"] / 1e6, 1),
         "data_set": raw["data_set"],

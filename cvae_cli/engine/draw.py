@@ -13,7 +13,6 @@ from cvae_cli.engine.device import resolve_device
 from cvae_cli.errors import LabelIgnoredWarning, UserError
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import from_canvas, to_canvas
-from cvae_cli.model.losses import bernoulli_nll, gaussian_kl
 from cvae_cli.model.network import ConditionalVAE
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -51,8 +50,8 @@ class Drawer:
             UserError: no such device, or a precision it does not have.
 
         Warns:
-            LabelIgnoredWarning: the label changes next to nothing, measured here and now, or
-                next to nothing of use, as training measured.
+            LabelIgnoredWarning: the label changes next to nothing, or to no purpose, as training
+                measured, or as is measured here and now.
         """
         self.device = resolve_device(device)
         precision = resolve_precision(precision)
@@ -64,27 +63,37 @@ class Drawer:
         self.spec = self.card.spec
         self.model: ConditionalVAE = model.to(memory_format=torch.channels_last).to(self.device)
 
-        self.ignores_label = self.card.ignores_label or self.label_effect() < weights.LABEL_EFFECT_FLOOR
+        effect, effectiveness = self.use_of_label()
+        self.ignores_label = (
+            self.card.ignores_label
+            or effect < weights.LABEL_EFFECT_FLOOR
+            or effectiveness < weights.EFFECTIVENESS_FLOOR
+        )
         if self.ignores_label:
             warnings.warn(
-                f"the model {self.card.name} ignores its label: what it draws under different labels "
-                "does not differ, or is not what the labels say.",
+                f"the model {self.card.name} ignores its label: between two labels its pictures differ by "
+                f"{effect:.1f} of 255 grey levels, and {effectiveness:.0%} of them are read by its own "
+                "classifier as what their label says.",
                 LabelIgnoredWarning,
                 stacklevel=2,
             )
 
-    def label_effect(self, styles: int = 8) -> float:
-        """Mean absolute change, in grey levels, between the tiles of two labels.
+    def use_of_label(self, styles: int = 16) -> tuple[float, float]:
+        """What the label does, on a few styles from the prior under every label (at most ten).
 
-        Measured on a few styles from the prior, under every label (at most ten).
+        Returns:
+            The mean absolute difference, in grey levels, between the tiles of two labels; and the
+            share of all tiles that the model's own classifier reads as what their label says.
         """
         labels = min(10, self.spec.num_classes)
         z = torch.randn(styles, self.spec.latent_dim, generator=torch.Generator().manual_seed(0))
         every = torch.arange(labels, device=self.device).expand(styles, -1)
         with torch.inference_mode():
-            tiles = 255 * self.model.relabel(z.to(self.device), every).float()
+            tiles = self.model.relabel(z.to(self.device), every).float()
             pairs = (tiles[:, :, None] - tiles[:, None]).abs().mean(dim=(0, 3, 4, 5))  # (L, L)
-        return float(pairs.sum() / (labels * (labels - 1)))
+            read = self.model.classify(tiles.flatten(0, 1)).argmax(dim=1).view(styles, labels)
+        effect = 255 * float(pairs.sum()) / (labels * (labels - 1))
+        return effect, float((read == every).float().mean())
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -175,12 +184,9 @@ class Drawer:
             for part in self._parts(len(images)):
                 count = len(images[part])
                 x, y = self._canvas(images[part]), self._padded(labels[part])
-                mu, logvar = self.model.encode(x, y)
-                noise = torch.randn(mu.shape, generator=generator).to(self.device)
-                logits = self.model.decode_logits(mu + noise * (0.5 * logvar).exp(), y)
-                recon_loss = bernoulli_nll(logits[:count], x[:count])
-                kl = gaussian_kl(mu[:count], logvar[:count])
-                totals += count * torch.stack([recon_loss, kl]).double().cpu()
+                noise = torch.randn(count, self.spec.latent_dim, generator=generator).to(self.device)
+                found = self.model(x[:count], y[:count], noise)
+                totals += count * torch.stack([found.recon_loss, found.kl]).double().cpu()
         recon, kl_mean = (totals / len(images)).tolist()
         return {"recon_loss": recon, "kl": kl_mean, "elbo": -(recon + kl_mean)}
 

@@ -21,6 +21,9 @@ from cvae_cli.model import losses
 from cvae_cli.model.canvas import to_canvas
 from cvae_cli.model.network import ConditionalVAE, ProjectionDiscriminator
 
+_FIT_STEPS = 50
+"""Steps between two fits of the common code."""
+
 
 def other_labels(y: Tensor, num_classes: int) -> Tensor:
     """For each label a different one, uniformly at random; (B,) int64."""
@@ -47,12 +50,81 @@ class Objective(nn.Module):
             self.discriminator = ProjectionDiscriminator(recipe.spec, recipe.discriminator_width).to(
                 memory_format=torch.channels_last
             )
+        classes = recipe.spec.num_classes
+        self.style_mean: Tensor
+        self.style_std: Tensor
+        self.register_buffer("style_mean", torch.zeros(classes, 3))
+        self.register_buffer("style_std", torch.ones(classes, 3))
+        latent = recipe.spec.latent_dim
+        self.code_share: Tensor
+        self.code_mean: Tensor
+        self.code_square: Tensor
+        self.code_variance: Tensor
+        self.register_buffer("code_share", torch.zeros(classes))
+        self.register_buffer("code_mean", torch.zeros(classes, latent))
+        self.register_buffer("code_square", torch.zeros(classes, latent, latent))
+        self.register_buffer("code_variance", torch.zeros(classes, latent))
         self.updates: Tensor
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def to_input(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 at native size to the network's float32 canvas."""
         return to_canvas(images, self.recipe.spec.canvas_size)
+
+    @torch.no_grad()
+    def measure_classes(self, images: Tensor, y: Tensor) -> None:
+        """Take the usual style of each class from real training images.
+
+        Args:
+            images: (N, C, H, W) uint8.
+            y: (N,) int64.
+        """
+        if not self.recipe.style:
+            return
+        style = torch.cat([losses.stroke_style(self.to_input(part)) for part in images.split(1000)])
+        for label in range(self.recipe.spec.num_classes):
+            of_class = style[y == label]
+            if len(of_class) > 1:
+                self.style_mean[label] = of_class.mean(dim=0)
+                self.style_std[label] = of_class.std(dim=0).clamp(min=1e-3)
+
+    @torch.no_grad()
+    def fit_average(self, images: Tensor, y: Tensor) -> None:
+        """Give the averaged weights the common code of their own codes.
+
+        What the model has gathered on its way does not fit its average.
+
+        Args:
+            images: (N, C, H, W) uint8, real training images.
+            y: (N,) int64.
+        """
+        device = self.updates.device
+        found = [
+            self.averaged.encoder(self.to_input(part.to(device)), label.to(device))
+            for part, label in zip(images.split(500), y.split(500), strict=True)
+        ]
+        codes, logvar = torch.cat([mu for mu, _ in found]), torch.cat([logvar for _, logvar in found])
+        moments = self._moments_of(codes, logvar, y.to(device))
+        self.averaged.common.fit(*moments, images=len(y))
+
+    @torch.no_grad()
+    def _follow_codes(self, mu: Tensor, logvar: Tensor, y: Tensor) -> None:
+        """Keep the moments of each class's codes, and now and then fit the common code to them."""
+        step = int(self.updates)
+        # Of few steps at first, while the codes change fast.
+        rate = max(self.recipe.moments_rate, 1 / (1 + step))
+        kept = [self.code_share, self.code_mean, self.code_square, self.code_variance]
+        torch._foreach_lerp_(kept, list(self._moments_of(mu, logvar, y)), rate)
+        if step >= self.recipe.warmup_steps and step % _FIT_STEPS == 0:
+            self.model.common.fit(*kept, images=int(len(y) / rate))
+
+    def _moments_of(self, mu: Tensor, logvar: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of each class its share, (K,), and times that the means of ``mu``, its square and variance."""
+        with torch.autocast(mu.device.type, enabled=False):
+            mu = mu.float()
+            of_class = F.one_hot(y, self.recipe.spec.num_classes).float().T / len(y)  # (K, B)
+            square = torch.einsum("kb,bi,bj->kij", of_class, mu, mu)
+            return of_class.sum(dim=1), of_class @ mu, square, of_class @ logvar.float().exp()
 
     def training_terms(self, images: Tensor, y: Tensor) -> dict[str, Tensor]:
         """One step's terms; ``loss`` is the sum to descend.
@@ -65,17 +137,28 @@ class Objective(nn.Module):
         x = self.to_input(images)
         target = other_labels(y, num_classes)
 
-        mu, logvar = self.model.encode(x, y)
+        # The image itself takes the short way, around the common code: there and back is the
+        # same, and what the maps still lack cannot be made use of.
+        mu, logvar = self.model.encoder(x, y)
         z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
-        # One decoder pass draws both: the image as itself, and as something else.
-        logits = self.model.decode_logits(torch.cat([z, z]), torch.cat([y, target]))
+        code = self.model.common(mu, y)
+        # One decoder pass draws both: the image as itself, from a sample as the bound wants it,
+        # and as something else, from the mean as relabelling does it.
+        codes = torch.cat([z.float(), self.model.common.inverse(code, target)])
+        logits = self.model.decoder(codes, torch.cat([y, target]))
         own_logits, tile_logits = logits.chunk(2)
         tile = torch.sigmoid(tile_logits)
 
         recon_loss = losses.bernoulli_nll(own_logits, x)
-        kl = losses.gaussian_kl(mu, logvar)
+        # From N(centre, I), not from the prior in the common code: that follows the codes, and
+        # they would shrink together without end.
+        kl = losses.gaussian_kl(mu.float() - self.model.common.centre[y], logvar)
         terms = {"recon_loss": recon_loss, "kl": kl, "elbo": -(recon_loss + kl)}
         loss = weights.recon * recon_loss + weights.kl * kl
+
+        if weights.sharpness:
+            terms["sharpness"] = losses.absolute_error(own_logits, x)
+            loss = loss + weights.sharpness * terms["sharpness"]
 
         augmented = random_affine(x, *self.recipe.classifier_affine)
         terms["classifier"] = F.cross_entropy(self.model.classify(augmented).float(), y)
@@ -84,8 +167,11 @@ class Objective(nn.Module):
 
         if weights.cycle:
             again, _ = self.model.encode(tile, target)
-            terms["cycle"] = (again.float() - z.detach().float()).square().sum(dim=1).mean()
+            terms["cycle"] = (again - code.detach()).square().sum(dim=1).mean()
             loss = loss + weights.cycle * terms["cycle"]
+        if weights.style and self.recipe.style:
+            terms["style"] = self._style_difference(x, y, tile, target)
+            loss = loss + weights.style * terms["style"]
         if self.discriminator is not None:
             scores = self.discriminator(torch.cat([x, tile.detach()]), torch.cat([y, target]))
             real, fake = scores.chunk(2)
@@ -93,8 +179,17 @@ class Objective(nn.Module):
             terms["realism"] = -frozen(self.discriminator, tile, target).float().mean()
             loss = loss + terms["discriminator"] + weights.realism * terms["realism"]
 
+        self._follow_codes(mu, logvar, y)
         terms["loss"] = loss
         return terms
+
+    def _style_difference(self, x: Tensor, y: Tensor, tile: Tensor, target: Tensor) -> Tensor:
+        """How far tiles stand from where their originals stand, each among its class."""
+        wanted = (losses.stroke_style(x) - self.style_mean[y]) / self.style_std[y]
+        found = (losses.stroke_style(tile) - self.style_mean[target]) / self.style_std[target]
+        # Beyond three standard deviations are scribbles that another class has no match for.
+        difference = F.smooth_l1_loss(found, wanted.clamp(-3, 3), reduction="none")
+        return difference.sum(dim=1).mean()
 
     @torch.no_grad()
     def validation_terms(self, images: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -106,18 +201,16 @@ class Objective(nn.Module):
         """
         model, weights = self.averaged, self.recipe.loss
         x = self.to_input(images)
-        mu, logvar = model.encode(x, y)
-        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
+        mu, _ = model.encode(x, y)
         target = other_labels(y, self.recipe.spec.num_classes)
-        recon_loss = losses.bernoulli_nll(model.decode_logits(z, y), x)
-        kl = losses.gaussian_kl(mu, logvar)
+        bound = model(x, y)
         own, tile = model.decode(mu, y), model.decode(mu, target)
         logits = model.classify(tile).float()
-        objective = weights.recon * recon_loss + weights.kl * kl
+        objective = weights.recon * bound.recon_loss + weights.kl * bound.kl
+        if weights.sharpness:
+            objective = objective + weights.sharpness * (own.float() - x).abs().sum() / len(x)
         return {
-            "recon_loss": recon_loss,
-            "kl": kl,
-            "elbo": -(recon_loss + kl),
+            **bound._asdict(),
             "objective": objective + weights.target * F.cross_entropy(logits, target),
             "label_effect": 255.0 * (own.float() - tile.float()).abs().mean(),
             "effectiveness": (logits.argmax(dim=1) == target).float().mean(),
@@ -142,6 +235,11 @@ class Objective(nn.Module):
         rate = self.recipe.learning_rate
         groups: list[dict[str, object]] = [{"params": list(self.model.parameters()), "lr": rate}]
         if self.discriminator is not None:
-            parameters = list(self.discriminator.parameters())
-            groups.append({"params": parameters, "lr": rate * self.recipe.discriminator_rate})
+            groups.append(
+                {
+                    "params": list(self.discriminator.parameters()),
+                    "lr": rate * self.recipe.discriminator_rate,
+                    "betas": self.recipe.discriminator_betas,
+                }
+            )
         return groups

@@ -25,6 +25,11 @@ class LossWeights:
     cycle: float = 0.0
     """Of the squared distance between a code and the code of its relabelled image: the drawn
     image must carry the style it was drawn from."""
+    sharpness: float = 0.0
+    """Of the absolute error of the reconstruction, summed over pixels."""
+    style: float = 0.0
+    """Of the difference in style, in standard deviations, between an image among its class and
+    what is drawn from it among the target's."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,13 @@ class Recipe:
     discriminator_width: int = 32
     discriminator_rate: float = 1.0
     """The discriminator's learning rate, relative to the model's."""
+    discriminator_betas: tuple[float, float] = (0.5, 0.99)
+    """Of its Adam: less momentum than the model's, since what it learns from keeps moving."""
+    style: str = ""
+    """What ``style`` compares: ``strokes``, or nothing."""
+    moments_rate: float = 0.002
+    """How much of the moments of the codes, by which classes are brought to a common code, is
+    that of the latest batch."""
     classifier_affine: tuple[float, float, float] = (15.0, 0.15, 0.15)
     """Random rotation (degrees), change of scale and shift (share of the side) of the real
     images that the classifier learns from, each up to the given amount either way."""
@@ -73,14 +85,16 @@ MNIST = Recipe(
         image_size=28,
         canvas_size=32,
         channels=1,
-        latent_dim=16,
+        latent_dim=64,
         widths=(128, 64, 32, 16),
         polarity="light-on-dark",
         fit="pad",
         margin=1 / 7,
     ),
+    batch_size=64,
     learning_rate=2e-3,
-    loss=LossWeights(target=20.0, realism=1.0, cycle=0.5),
+    loss=LossWeights(kl=0.15, target=30.0, realism=6.0, cycle=0.5, sharpness=2.0, style=2.0),
+    style="strokes",
 )
 
 RECIPES = {"mnist": MNIST}

@@ -40,6 +40,8 @@ CHECKPOINT = "last.ckpt"
 _DESCRIPTION = "run.json"
 _CHECKPOINT_STEPS = 400
 _PICTURE_ROWS = 10
+_CLASS_IMAGES = 20_000
+"""Training images from which the style and the codes of each class are known."""
 
 
 class TrainObserver(Protocol):
@@ -116,7 +118,7 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
     _quiet_lightning()
     folder = _resolve_folder(options, recipe)
     pl.seed_everything(options.seed)
-    module = RelabelModule(recipe)
+    module = RelabelModule(recipe, training.subset(torch.arange(min(_CLASS_IMAGES, len(training)))))
     reporting = _Reporting(options, folder, observer)
     try:
         trainer = pl.Trainer(
@@ -159,11 +161,18 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
 class RelabelModule(pl.LightningModule):
     """Lightning's view of an :class:`Objective`: steps, logs and the optimiser."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        """Build the networks of a recipe."""
+    def __init__(self, recipe: Recipe, training: datasets.LabelledImages) -> None:
+        """Build the networks of a recipe.
+
+        Args:
+            recipe: what to train, and how.
+            training: real training images to know the classes from; not all are needed.
+        """
         super().__init__()
         self.recipe = recipe
+        self.training_images = training
         self.objective = Objective(recipe)
+        self.objective.measure_classes(training.images, training.labels)
         self.terms: dict[str, Tensor] = {}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -172,6 +181,10 @@ class RelabelModule(pl.LightningModule):
         self.terms = {name: value.detach() for name, value in terms.items()}
         self.log_dict(self.terms)
         return terms["loss"]
+
+    def on_validation_epoch_start(self) -> None:
+        """Fit the common code of the averaged weights, which are validated and exported."""
+        self.objective.fit_average(self.training_images.images, self.training_images.labels)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the averaged weights' terms, as ``val_NAME``, over all validation images."""
@@ -446,6 +459,7 @@ def _as_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 
 def _measure(module: RelabelModule, data: datasets.LabelledImages) -> dict[str, float]:
     module.eval()
+    module.on_validation_epoch_start()
     terms = module.objective.validation_terms(
         data.images[:2000].to(module.device), data.labels[:2000].to(module.device)
     )

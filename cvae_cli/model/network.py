@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from cvae_cli.model.losses import bernoulli_nll, gaussian_kl
+from cvae_cli.model.losses import bernoulli_nll
 from cvae_cli.model.spec import ModelSpec
 
 
@@ -136,13 +136,116 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
 
+class CommonCode(nn.Module):
+    """Brings the codes of every class to the same mean and covariance, linearly, and back.
+
+    An encoder that knows the label is free to use its code in another way for every class: then
+    the code gives the label away, and a code of one class means something else in another. Here
+    the Gaussian of each class's codes is carried to one that is common to all, by the linear map
+    that moves them least (optimal transport between Gaussians: Peyre & Cuturi 2019,
+    "Computational optimal transport", eq. 2.40), and that one to N(0, I), the prior. Within a
+    class nothing is lost, since the decoder carries the codes back.
+
+    ``centre`` (K, Z), ``there`` and ``back`` (K, Z, Z) are measured, not learned by gradient.
+    """
+
+    def __init__(self, classes: int, dim: int) -> None:
+        """Begin with the identity."""
+        super().__init__()
+        self.centre: Tensor
+        self.there: Tensor
+        self.back: Tensor
+        self.register_buffer("centre", torch.zeros(classes, dim))
+        self.register_buffer("there", torch.eye(dim).repeat(classes, 1, 1))
+        self.register_buffer("back", torch.eye(dim).repeat(classes, 1, 1))
+
+    def forward(self, mu: Tensor, y: Tensor) -> Tensor:
+        """The encoder's codes (B, Z) of labels (B,) to common ones."""
+        return _times(self.there[y], mu.float() - self.centre[y])
+
+    def map_logvar(self, logvar: Tensor, y: Tensor) -> Tensor:
+        """The logarithms of the variances, (B, Z), after :meth:`forward`.
+
+        Independent before, the dimensions are correlated after it: these are their marginals.
+        """
+        return _times(self.there[y].square(), logvar.float().exp()).log()
+
+    def kl(self, mu: Tensor, logvar: Tensor, y: Tensor) -> Tensor:
+        """KL divergence of the encoder's posterior from N(0, I) in the common code.
+
+        The same as that from the prior N(centre, back back^T) of its label, as in Kingma &
+        Welling 2014, appendix B, with the correlations and the change of volume.
+
+        Args:
+            mu: (B, Z), the encoder's.
+            logvar: (B, Z), the encoder's.
+            y: (B,) int64.
+
+        Returns:
+            A scalar in nats per image.
+        """
+        code, variance = self(mu, y), self.map_logvar(logvar, y).exp()
+        volume = torch.linalg.slogdet(self.there).logabsdet[y]
+        each = 0.5 * (code.square() + variance - 1.0 - logvar.float()).sum(dim=1) - volume
+        return each.mean()
+
+    def inverse(self, z: Tensor, y: Tensor) -> Tensor:
+        """Common codes (B, Z) to those that the decoder takes for labels (B,)."""
+        return _times(self.back[y], z.float()) + self.centre[y]
+
+    @torch.no_grad()
+    def fit(self, share: Tensor, mean: Tensor, square: Tensor, variance: Tensor, *, images: int) -> None:
+        """Measure the maps from moments of the encoder's codes.
+
+        Args:
+            share: (K,), of each class among all images.
+            mean: (K, Z), of the posterior means of each class, times its share.
+            square: (K, Z, Z), mean outer product of the same, times the share.
+            variance: (K, Z), mean variance of the posteriors, times the share.
+            images: how many images these are the moments of.
+        """
+        dim = mean.shape[1]
+        known = share.double().clamp(min=1e-9)
+        centre = mean.double() / known[:, None]
+        own = square.double() / known[:, None, None] - centre[:, :, None] * centre[:, None, :]
+        # Few images do not tell a covariance: the fewer, the more of that of all classes, and a
+        # little more, so that a dimension that is not used can be turned round.
+        common = own.mean(dim=0)
+        trust = (share.double() * images / (share.double() * images + dim))[:, None, None]
+        ridge = 1e-3 * torch.eye(dim, dtype=torch.float64, device=mean.device)
+        own = trust * own + (1 - trust) * common + ridge
+        common = own.mean(dim=0)
+        root, inverse = _power(own, 0.5), _power(own, -0.5)
+        there = inverse @ _power(root @ common @ root, 0.5) @ inverse  # (K, Z, Z), symmetric
+        noise = (there * (variance.double() / known[:, None])[:, None, :] @ there).mean(dim=0)
+        there = _power(common + noise, -0.5) @ there
+        self.centre.copy_(centre)
+        self.there.copy_(there)
+        self.back.copy_(torch.linalg.inv(there))
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """(B, Z, Z) times (B, Z), in full precision also where others are in half of it."""
+    with torch.autocast(vectors.device.type, enabled=False):
+        return (matrices @ vectors[:, :, None])[:, :, 0]
+
+
+def _power(matrices: Tensor, exponent: float) -> Tensor:
+    """A power of symmetric positive definite matrices, (..., Z, Z)."""
+    values, vectors = torch.linalg.eigh(matrices)
+    return (vectors * values.clamp(min=1e-9).pow(exponent)[..., None, :]) @ vectors.mT
+
+
 class ConditionalVAE(nn.Module):
     """A variational autoencoder whose decoder draws what the label says.
 
     Sohn, Lee & Yan 2015, "Learning structured output representation using deep conditional
     generative models"; the posterior is Gaussian with diagonal covariance, the prior N(0, I)
-    for every label. Images are (B, C, H, W) float tensors in [0, 1] of the spec's canvas
-    size; labels are (B,) int64.
+    for every label. Images are (B, C, H, W) float tensors in [0, 1] of the spec's canvas size;
+    labels are (B,) int64.
+
+    Codes are the same for all labels in mean and covariance (:class:`CommonCode`): what they say
+    of an image is its place among those of its class.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -152,18 +255,24 @@ class ConditionalVAE(nn.Module):
         self.encoder = Encoder(spec)
         self.decoder = Decoder(spec)
         self.classifier = Classifier(spec)
+        self.common = CommonCode(spec.num_classes, spec.latent_dim)
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior of images given their own labels: ``mu`` and ``logvar``, each (B, Z)."""
-        return self.encoder(x, y)
+        """Posterior of images given their own labels: ``mu`` and ``logvar``, each (B, Z).
+
+        In the common code. There the dimensions of one image's posterior are correlated, and
+        ``logvar`` are those of their marginals: enough to see which are in use, not to sample.
+        """
+        mu, logvar = self.encoder(x, y)
+        return self.common(mu, y), self.common.map_logvar(logvar, y)
 
     def decode_logits(self, z: Tensor, y: Tensor) -> Tensor:
         """Pixels before the sigmoid, (B, C, H, W)."""
-        return self.decoder(z, y)
+        return self.decoder(self.common.inverse(z, y), y)
 
     def decode(self, z: Tensor, y: Tensor) -> Tensor:
         """Mean image in [0, 1], (B, C, H, W), of codes ``z`` (B, Z) drawn as labels ``y``."""
-        return torch.sigmoid(self.decoder(z, y))
+        return torch.sigmoid(self.decode_logits(z, y))
 
     def classify(self, x: Tensor) -> Tensor:
         """Logits, (B, K), of the label of images that come without one."""
@@ -184,12 +293,20 @@ class ConditionalVAE(nn.Module):
         tiles = self.decode(z, targets.reshape(-1))
         return tiles.unflatten(0, (batch, count))
 
-    def forward(self, x: Tensor, y: Tensor) -> Terms:
-        """Evidence lower bound by one sample of the posterior (reparameterised)."""
-        mu, logvar = self.encode(x, y)
-        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
-        recon_loss = bernoulli_nll(self.decode_logits(z, y), x)
-        kl = gaussian_kl(mu, logvar)
+    def forward(self, x: Tensor, y: Tensor, noise: Tensor | None = None) -> Terms:
+        """Evidence lower bound by one sample of the posterior (reparameterised).
+
+        Args:
+            x: (B, C, H, W).
+            y: (B,) int64.
+            noise: (B, Z) from N(0, I); drawn here if there is none.
+        """
+        mu, logvar = self.encoder(x, y)
+        noise = torch.randn_like(mu) if noise is None else noise
+        z = mu + noise * (0.5 * logvar).exp()
+        # Sampled where the encoder puts it: there its dimensions are independent.
+        recon_loss = bernoulli_nll(self.decoder(z, y), x)
+        kl = self.common.kl(mu, logvar, y)
         return Terms(recon_loss=recon_loss, kl=kl, elbo=-(recon_loss + kl))
 
 

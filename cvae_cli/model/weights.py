@@ -40,6 +40,8 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
 }
 LABEL_EFFECT_FLOOR = 1.0
 """Grey levels; a model that changes less when its label changes is said to ignore it."""
+EFFECTIVENESS_FLOOR = 0.5
+"""Share; so is a model less of whose drawings its own classifier reads as what they should be."""
 MODEL = "model"
 """The kind of weights that draw; a file without a kind is of this one."""
 
@@ -64,27 +66,23 @@ class ModelCard:
 
     @property
     def ignores_label(self) -> bool:
-        """Whether training measured that the label changes next to nothing, or to no purpose.
-
-        What is drawn without regard to the label is read as one of the K - 1 wrong ones at
-        most every (K - 1)-th time.
-        """
-        metrics, chance = self.raw["metrics"], 1 / (self.spec.num_classes - 1)
-        floors = {"label_effect": LABEL_EFFECT_FLOOR, "effectiveness": min(0.5, 1.2 * chance)}
+        """Whether training measured that the label changes next to nothing, or to no purpose."""
+        floors = {"label_effect": LABEL_EFFECT_FLOOR, "effectiveness": EFFECTIVENESS_FLOOR}
+        metrics = self.raw["metrics"]
         return any(
             isinstance(metrics.get(name), (int, float)) and metrics[name] < floor
             for name, floor in floors.items()
         )
 
 
-def shipped(kind: str = MODEL) -> dict[str, Path]:
-    """The weights of a kind that come with the package: name to file, sorted by name."""
+def shipped(kind: str | None = MODEL) -> dict[str, Path]:
+    """The weights of a kind (``None``: all) that come with the package: name to file, sorted."""
     # A checkout that is not installed has them beside the package, not in it.
     package = importlib.util.find_spec("cvae_cli.weights")
     beside = Path(__file__).parents[2] / "weights"
     folder = Path(package.origin).parent if package and package.origin else beside
     files = sorted(folder.glob("*.safetensors"))
-    return {file.stem: file for file in files if read_metadata(file).get("kind", MODEL) == kind}
+    return {file.stem: file for file in files if kind in (None, read_metadata(file).get("kind", MODEL))}
 
 
 def resolve(model: str) -> Path:
@@ -166,10 +164,11 @@ def read_card(file: Path) -> ModelCard:
 def _refuse_pickle(file: Path) -> None:
     try:
         with file.open("rb") as stream:
-            head = stream.read(2)
+            head = stream.read(9)
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read: {error.strerror or error}") from error
-    if head == b"PK" or head[:1] == b"\x80":
+    # The length of a safetensors header may begin with the same bytes; its JSON follows.
+    if (head[:2] == b"PK" or head[:1] == b"\x80") and head[8:] != b"{":
         raise WeightsError(
             f"{file}: this is a pickle (a torch.save file or a checkpoint), which could run any code "
             "when it is opened; cvae reads safetensors only, such as the model.safetensors of a run."

@@ -27,7 +27,7 @@ def invoke(*arguments: object):
 def test_help_and_version(cvae: Run) -> None:
     run = cvae("--help")
     assert run.returncode == 0
-    for command in ("relabel", "grid", "train", "models"):
+    for command in ("relabel", "grid", "train", "evaluate", "models"):
         assert re.search(rf"^  {command} +\w", run.stdout, re.MULTILINE)
         assert invoke(command, "-h").exit_code == 0
     assert cvae("--version").stdout == f"cvae, version {__version__}\n"
@@ -47,8 +47,9 @@ def test_short_help_says_what_the_commands_say_themselves() -> None:
 def test_models_lists_what_is_shipped() -> None:
     run = invoke("models")
     lines = run.stdout.splitlines()
-    assert lines[0].split()[:3] == ["name", "classes", "size"]
-    assert [line.split()[0] for line in lines[1:]] == list(weights.shipped())
+    assert lines[0].split()[:3] == ["name", "kind", "classes"]
+    assert [line.split()[0] for line in lines[1:]] == list(weights.shipped(None))
+    assert {line.split()[1] for line in lines[1:]} == {"model", "judge"}
     assert json.loads(invoke("models", "--json").stdout)[0]["name"] == "mnist"
 
 
@@ -59,6 +60,8 @@ def test_models_shows_all_of_one(small_model: Path) -> None:
     assert card.raw["train_command"] in shown
     assert json.loads(invoke("models", "mnist", "--json").stdout) == card.raw
     assert "classes: cat, dog, a very long class name indeed" in invoke("models", small_model).stdout
+    judge = json.loads(invoke("models", "mnist-judge", "--json").stdout)
+    assert judge["kind"] == "judge"
     unknown = invoke("models", "nist")
     assert unknown.exit_code == 2
     assert "mnist" in unknown.stderr

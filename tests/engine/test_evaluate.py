@@ -16,6 +16,7 @@ from cvae_cli.engine.evaluate import PICTURES, EvaluateOptions, evaluate
 from cvae_cli.errors import DataError, LabelIgnoredWarning, OutputError, UserError
 from cvae_cli.images import save
 from cvae_cli.model import weights
+from cvae_cli.model.network import CommonCode
 from cvae_cli.outcomes import Evaluation
 from tests.conftest import export_untrained
 
@@ -32,10 +33,11 @@ def values(found: Evaluation) -> dict[str, float]:
 
 
 def blinded(tmp_path: Path) -> Path:
-    """The shipped model with its decoder's label zeroed, and metadata that hides it."""
+    """The shipped model with the label cut off from its decoder, and metadata that hides it."""
     model, card = weights.load(weights.shipped()["mnist"])
     with torch.no_grad():
         model.decoder.label.weight.zero_()
+        model.common = CommonCode(card.spec.num_classes, card.spec.latent_dim)
     file = tmp_path / "blind.safetensors"
     weights.export(
         model,

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.distributions import MultivariateNormal, kl_divergence
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvae_cli.model.canvas import from_canvas, to_canvas
-from cvae_cli.model.network import ConditionalVAE
+from cvae_cli.model.losses import gaussian_kl
+from cvae_cli.model.network import CommonCode, ConditionalVAE
 from cvae_cli.model.spec import ModelSpec
 
 
@@ -83,3 +85,69 @@ def test_the_mnist_model_is_as_small_as_promised() -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.decode(torch.zeros(1, MNIST.spec.latent_dim), torch.tensor([3]))
     assert 0 < counter.get_total_flops() / 2 <= 12_000_000
+
+
+def codes_of_three_classes(count: int = 3000) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Codes (N, 4) with another mean and covariance for every class, log-variances and labels."""
+    torch.manual_seed(0)
+    y = torch.arange(count) % 3
+    shapes, places = torch.randn(3, 4, 4), torch.randn(3, 4)
+    mu = torch.einsum("bij,bj->bi", shapes[y], torch.randn(count, 4)) + places[y]
+    return mu, torch.randn(count, 4) - 2, y
+
+
+def fitted() -> tuple[CommonCode, torch.Tensor, torch.Tensor, torch.Tensor]:
+    mu, logvar, y = codes_of_three_classes()
+    of_class = torch.nn.functional.one_hot(y, 3).float().T / len(y)
+    common = CommonCode(3, 4)
+    common.fit(
+        of_class.sum(dim=1),
+        of_class @ mu,
+        torch.einsum("kb,bi,bj->kij", of_class, mu, mu),
+        of_class @ logvar.exp(),
+        images=len(y),
+    )
+    return common, mu, logvar, y
+
+
+def test_common_codes_have_the_same_moments_in_every_class() -> None:
+    common, mu, logvar, y = fitted()
+    code = common(mu, y)
+    covariances = [torch.cov(code[y == label].T) for label in range(3)]
+    for label in range(3):
+        assert code[y == label].mean(dim=0).abs().max() < 0.01
+        assert (covariances[label] - covariances[0]).abs().max() < 0.05
+    # With the noise of the posteriors they are distributed as the prior is.
+    noise = common.map_logvar(logvar, y).exp().mean(dim=0)
+    assert (covariances[0].diagonal() + noise - 1).abs().max() < 0.05
+
+
+def test_common_codes_go_back_to_where_they_came_from() -> None:
+    common, mu, _, y = fitted()
+    torch.testing.assert_close(common.inverse(common(mu, y), y), mu, rtol=1e-3, atol=1e-3)
+    other = common.inverse(common(mu, y), (y + 1) % 3)
+    assert torch.allclose(other[y == 0].mean(dim=0), mu[y == 1].mean(dim=0), atol=0.02)
+
+
+def test_kl_in_the_common_code_is_that_of_torch_distributions() -> None:
+    common, mu, logvar, y = fitted()
+    there = common.there[y]
+    posterior = MultivariateNormal(common(mu, y), there @ torch.diag_embed(logvar.exp()) @ there.mT)
+    prior = MultivariateNormal(torch.zeros(4), torch.eye(4))
+    wanted = kl_divergence(posterior, prior).mean()
+    assert common.kl(mu, logvar, y).item() == pytest.approx(wanted.item(), rel=1e-3)
+    untouched = CommonCode(3, 4)
+    assert untouched.kl(mu, logvar, y).item() == pytest.approx(gaussian_kl(mu, logvar).item(), rel=1e-4)
+
+
+def test_a_class_with_few_codes_leans_on_the_others() -> None:
+    common = CommonCode(2, 8)
+    torch.manual_seed(0)
+    mu = torch.randn(1001, 8)
+    y = torch.zeros(1001, dtype=torch.int64)
+    y[0] = 1  # a single one: its own covariance would be nought
+    of_class = torch.nn.functional.one_hot(y, 2).float().T / len(y)
+    square = torch.einsum("kb,bi,bj->kij", of_class, mu, mu)
+    common.fit(of_class.sum(dim=1), of_class @ mu, square, of_class @ torch.ones(1001, 8), images=1001)
+    assert common.there.isfinite().all()
+    assert common.there[1].abs().max() < 20

@@ -169,3 +169,17 @@ def test_mnist_is_shipped_as_its_recipe_makes_it() -> None:
     card = weights.read_card(weights.shipped()["mnist"])
     assert card.spec == MNIST.spec
     assert card.raw["training"]["recipe"] == json.loads(json.dumps(MNIST.to_dict()))
+
+
+@pytest.mark.parametrize("length", [0x180, 0x280, 0x480, 0x4B50])
+def test_a_header_whose_length_begins_like_a_pickle_is_no_pickle(small_model: Path, length: int) -> None:
+    from safetensors.torch import load
+
+    content = small_model.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    padded = size - size % 0x10000 + 0x10000 + length  # the low bytes are those of a pickle or a zip
+    header = content[8 : 8 + size].ljust(padded)
+    rewrite(small_model, padded.to_bytes(8, "little") + header + content[8 + size :])
+    assert small_model.read_bytes()[:1] in (b"\x80", b"P")
+    assert load(small_model.read_bytes())
+    weights.load(small_model)
