@@ -98,8 +98,7 @@ def evaluate(options: EvaluateOptions, progress: Progress = lambda what, done, t
     check_fits(judge, card)
     test = _limited(test, options.limit)
     drawer = Drawer(card.file, device=options.device, precision=options.precision, batch_size=_BATCH)
-    tiles = _draw_all(drawer, judge, test, progress)
-    figures = tuple(_figures(drawer, judge, tiles, test, train, progress))
+    tiles, figures = measure(drawer, judge, test, train, progress)
     written = _pictures(options, drawer, tiles, test) if options.out else ()
     return Evaluation(
         model=card.name,
@@ -117,6 +116,29 @@ def evaluate(options: EvaluateOptions, progress: Progress = lambda what, done, t
         pictures=written,
         ignores_label=drawer.ignores_label,
     )
+
+
+def measure(
+    drawer: Drawer,
+    judge: Judge,
+    test: LabelledImages,
+    train: LabelledImages,
+    progress: Progress = lambda what, done, total: None,
+) -> tuple[Tiles, tuple[Figure, ...]]:
+    """Every metric of a model.
+
+    Args:
+        drawer: the model.
+        judge: who reads what it draws.
+        test: images that neither has seen.
+        train: images that both may have seen: for the probe of the code, and to compare with.
+        progress: told what is done.
+
+    Returns:
+        What is kept of all tiles, and the figures in the order in which they are shown.
+    """
+    tiles = _draw_all(drawer, judge, test, progress)
+    return tiles, tuple(_figures(drawer, judge, tiles, test, train, progress))
 
 
 def _judge_file(options: EvaluateOptions, card: weights.ModelCard, data: str) -> Path:
@@ -171,7 +193,7 @@ def _limited(test: LabelledImages, limit: int | None) -> LabelledImages:
 
 
 @dataclass
-class _Tiles:
+class Tiles:
     """What is kept of all tiles, N images times K targets, of which none is held in memory."""
 
     probabilities: NDArray[np.float32]
@@ -187,12 +209,12 @@ class _Tiles:
     reversibility: float = 0.0
 
 
-def _draw_all(drawer: Drawer, judge: Judge, test: LabelledImages, progress: Progress) -> _Tiles:
+def _draw_all(drawer: Drawer, judge: Judge, test: LabelledImages, progress: Progress) -> Tiles:
     """Draw every image under every label, judge and measure the tiles, and relabel them back."""
     spec, count, classes = drawer.spec, len(test), drawer.spec.num_classes
     shape = (count, classes)
     width = judge.spec.widths[-1]
-    found = _Tiles(
+    found = Tiles(
         np.zeros(shape, np.float32), np.zeros(shape, np.int64), np.zeros((*shape, width), np.float32)
     )
     every = np.arange(classes)
@@ -235,7 +257,7 @@ def _distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 def _figures(
     drawer: Drawer,
     judge: Judge,
-    tiles: _Tiles,
+    tiles: Tiles,
     test: LabelledImages,
     train: LabelledImages,
     progress: Progress,
@@ -270,7 +292,7 @@ def _figures(
     yield from _likelihood(drawer, test)
 
 
-def _pairs(tiles: _Tiles, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _pairs(tiles: Tiles, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """(K, K): share of the tiles from a source class that are read as their target."""
     classes = tiles.read.shape[1]
     hit = tiles.read == np.arange(classes)
@@ -300,7 +322,7 @@ def _leakage(drawer: Drawer, test: LabelledImages, train: LabelledImages, progre
 
 def _realism(
     judge: Judge,
-    tiles: _Tiles,
+    tiles: Tiles,
     real: torch.Tensor,
     test: LabelledImages,
     train: LabelledImages,
@@ -364,7 +386,7 @@ def _check_pictures(folder: Path, *, overwrite: bool) -> None:
 
 
 def _pictures(
-    options: EvaluateOptions, drawer: Drawer, tiles: _Tiles, test: LabelledImages
+    options: EvaluateOptions, drawer: Drawer, tiles: Tiles, test: LabelledImages
 ) -> tuple[str, ...]:
     """Write the heat map, the worst tiles, a random sheet and the style scatter."""
     assert options.out is not None
@@ -372,6 +394,10 @@ def _pictures(
     names, layout = spec.classes, grid.Layout(spec.image_size, spec.channels)
     rng = np.random.default_rng(0)
     own = np.arange(spec.num_classes) == labels[:, None]
+
+    def note(image: int, target: int) -> str:
+        read, share = tiles.read[image, target], percent(float(tiles.probabilities[image, target]))
+        return share if read == target else f"reads {names[read]} ({names[target]}: {share})"
 
     def pairs(chosen: list[tuple[int, int]]) -> list[charts.Pair]:
         drawn = drawer.draw_each(
@@ -384,8 +410,7 @@ def _pictures(
                 images[i],
                 tile,
                 f"{names[labels[i]]} to {names[target]}",
-                f"reads {names[tiles.read[i, target]]}, {names[target]}: "
-                + percent(float(tiles.probabilities[i, target])),
+                note(i, target),
             )
             for (i, target), tile in zip(chosen, drawn, strict=True)
         ]

@@ -105,7 +105,7 @@ class Objective(nn.Module):
         ]
         codes, logvar = torch.cat([mu for mu, _ in found]), torch.cat([logvar for _, logvar in found])
         moments = self._moments_of(codes, logvar, y.to(device))
-        self.averaged.common.fit(*moments, images=len(y))
+        self.averaged.common.fit(*moments, images=len(y), strength=self.recipe.common_code)
 
     @torch.no_grad()
     def _follow_codes(self, mu: Tensor, logvar: Tensor, y: Tensor) -> None:
@@ -116,7 +116,8 @@ class Objective(nn.Module):
         kept = [self.code_share, self.code_mean, self.code_square, self.code_variance]
         torch._foreach_lerp_(kept, list(self._moments_of(mu, logvar, y)), rate)
         if step >= self.recipe.warmup_steps and step % _FIT_STEPS == 0:
-            self.model.common.fit(*kept, images=int(len(y) / rate))
+            images = int(len(y) / rate)
+            self.model.common.fit(*kept, images=images, strength=self.recipe.common_code)
 
     def _moments_of(self, mu: Tensor, logvar: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of each class its share, (K,), and times that the means of ``mu``, its square and variance."""
@@ -167,7 +168,9 @@ class Objective(nn.Module):
 
         if weights.cycle:
             again, _ = self.model.encode(tile, target)
-            terms["cycle"] = (again - code.detach()).square().sum(dim=1).mean()
+            # Compared where the decoder takes them to draw the image itself again.
+            returned = self.model.common.inverse(again, y)
+            terms["cycle"] = (returned - mu.detach().float()).square().sum(dim=1).mean()
             loss = loss + weights.cycle * terms["cycle"]
         if weights.style and self.recipe.style:
             terms["style"] = self._style_difference(x, y, tile, target)

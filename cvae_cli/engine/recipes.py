@@ -55,6 +55,10 @@ class Recipe:
     """Of its Adam: less momentum than the model's, since what it learns from keeps moving."""
     style: str = ""
     """What ``style`` compares: ``strokes``, or nothing."""
+    common_code: float = 0.6
+    """How far the covariances of the classes' codes are brought together, from 0 to 1; their
+    means always are. The farther, the less the code tells of the label, and the less of the hand
+    is carried over."""
     moments_rate: float = 0.002
     """How much of the moments of the codes, by which classes are brought to a common code, is
     that of the latest batch."""
@@ -93,7 +97,7 @@ MNIST = Recipe(
     ),
     batch_size=64,
     learning_rate=2e-3,
-    loss=LossWeights(kl=0.15, target=30.0, realism=6.0, cycle=0.5, sharpness=2.0, style=2.0),
+    loss=LossWeights(kl=0.15, target=20.0, realism=6.0, cycle=1.5, sharpness=2.0, style=5.0),
     style="strokes",
 )
 

@@ -194,7 +194,16 @@ class CommonCode(nn.Module):
         return _times(self.back[y], z.float()) + self.centre[y]
 
     @torch.no_grad()
-    def fit(self, share: Tensor, mean: Tensor, square: Tensor, variance: Tensor, *, images: int) -> None:
+    def fit(
+        self,
+        share: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        variance: Tensor,
+        *,
+        images: int,
+        strength: float = 1.0,
+    ) -> None:
         """Measure the maps from moments of the encoder's codes.
 
         Args:
@@ -203,6 +212,7 @@ class CommonCode(nn.Module):
             square: (K, Z, Z), mean outer product of the same, times the share.
             variance: (K, Z), mean variance of the posteriors, times the share.
             images: how many images these are the moments of.
+            strength: how far the covariances are made equal, from 0 to 1; the means always are.
         """
         dim = mean.shape[1]
         known = share.double().clamp(min=1e-9)
@@ -211,7 +221,7 @@ class CommonCode(nn.Module):
         # Few images do not tell a covariance: the fewer, the more of that of all classes, and a
         # little more, so that a dimension that is not used can be turned round.
         common = own.mean(dim=0)
-        trust = (share.double() * images / (share.double() * images + dim))[:, None, None]
+        trust = (strength * share.double() * images / (share.double() * images + dim))[:, None, None]
         ridge = 1e-3 * torch.eye(dim, dtype=torch.float64, device=mean.device)
         own = trust * own + (1 - trust) * common + ridge
         common = own.mean(dim=0)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -299,3 +300,72 @@ def test_hold_out_is_disjoint_and_the_same_each_time(data_dir: Path) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_survive_json(name: str) -> None:
     assert Recipe.from_dict(json.loads(json.dumps(RECIPES[name].to_dict()))) == RECIPES[name]
+
+
+def some_digits(count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random bright blocks, (N, 1, 28, 28) uint8, and labels in turn."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.zeros(count, 1, 28, 28, dtype=torch.uint8)
+    for image in images:
+        x, y = torch.randint(6, 16, (2,), generator=random).tolist()
+        image[0, y : y + 8, x : x + 3] = 255
+    return images, torch.arange(count) % 10
+
+
+def test_a_step_names_its_terms_and_sums_them() -> None:
+    torch.manual_seed(0)
+    objective = Objective(MNIST)
+    images, y = some_digits()
+    objective.measure_classes(images, y)
+    terms = objective.training_terms(images, y)
+    weights_of = MNIST.loss
+    wanted = {
+        "recon_loss": weights_of.recon, "kl": weights_of.kl, "sharpness": weights_of.sharpness,
+        "classifier": 1.0, "target": weights_of.target, "cycle": weights_of.cycle, "style": weights_of.style,
+        "discriminator": 1.0, "realism": weights_of.realism,
+    }  # fmt: skip
+    assert set(terms) == {*wanted, "elbo", "loss"}
+    assert all(weight > 0 for weight in wanted.values())
+    total = sum(weight * float(terms[name].detach()) for name, weight in wanted.items())
+    assert float(terms["loss"].detach()) == pytest.approx(total, rel=1e-5)
+
+
+def test_a_drawing_with_the_style_of_its_original_costs_nothing() -> None:
+    torch.manual_seed(0)
+    objective = Objective(MNIST)
+    images, y = some_digits()
+    objective.measure_classes(images, y)
+    x = objective.to_input(images)
+    assert float(objective._style_difference(x, y, x, y)) < 0.2  # scribbles beyond the clamp
+    thick = torch.nn.functional.max_pool2d(x, 3, stride=1, padding=1)
+    assert float(objective._style_difference(x, y, thick, y)) > 1
+
+
+def test_the_common_code_leaves_the_reconstruction_as_it_is() -> None:
+    """What is carried over is carried back: only other labels draw another picture."""
+    torch.manual_seed(0)
+    objective = Objective(MNIST)
+    images, y = some_digits()
+    model, x = objective.averaged, objective.to_input(images)
+    with torch.no_grad():
+        before = model.decode(model.encode(x, y)[0], y)
+        objective.fit_average(images, y)
+        code, _ = model.encode(x, y)
+        torch.testing.assert_close(model.decode(code, y), before, rtol=1e-3, atol=1e-3)
+    means = torch.stack([code[y == label].mean(dim=0) for label in range(10)])
+    assert means.abs().max() < 1e-2
+    assert not torch.equal(model.common.there[0], torch.eye(MNIST.spec.latent_dim))
+
+
+def test_the_model_follows_its_codes_while_it_trains() -> None:
+    torch.manual_seed(0)
+    objective = Objective(replace(MNIST, warmup_steps=1))
+    images, y = some_digits()
+    for _ in range(60):
+        with torch.no_grad():
+            objective.training_terms(images, y)
+            objective.update_average()
+    assert objective.model.common.centre.abs().max() > 0
+    assert float(objective.code_share.sum()) == pytest.approx(1, abs=1e-4)
+    parameters = {name for name, _ in objective.named_parameters()}
+    assert not any("code_" in name or "common" in name for name in parameters)

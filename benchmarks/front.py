@@ -1,0 +1,119 @@
+"""What each part of the MNIST recipe does: short trainings that differ from it in one thing.
+
+    python benchmarks/front.py --data-dir data --epochs 2
+
+Effectiveness, style, composition and leakage pull against each other; this is where the recipe
+was chosen. Every point is trained from scratch on the training images and measured on held-out
+*training* images, by a judge of its own (another seed than the shipped one's, trained on the same
+images as the models): the test set and the shipped judge take no part in choosing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cvae_cli.engine import datasets
+from cvae_cli.engine.draw import Drawer
+from cvae_cli.engine.evaluate import measure
+from cvae_cli.engine.judge import Judge, train_judge
+from cvae_cli.engine.recipes import MNIST, RECIPES, Recipe
+from cvae_cli.engine.train import TrainOptions, train
+
+JUDGE_SEED = 5
+JUDGE_EPOCHS = 4
+
+
+def weights(**changes: float) -> Recipe:
+    """The recipe with other weights of its terms."""
+    return replace(MNIST, loss=replace(MNIST.loss, **changes))
+
+
+POINTS = {
+    "the recipe": MNIST,
+    "no common code": replace(MNIST, common_code=0.0),
+    "common code in full": replace(MNIST, common_code=1.0),
+    "kl 1, sharpness 0: the plain bound": weights(kl=1.0, sharpness=0.0),
+    "kl 0.5": weights(kl=0.5),
+    "no style term": weights(style=0.0),
+    "no discriminator": weights(realism=0.0),
+    "no cycle": weights(cycle=0.0),
+    "target 2": weights(target=2.0),
+    "latent 16": replace(MNIST, spec=replace(MNIST.spec, latent_dim=16)),
+}
+COLUMNS = {
+    "effectiveness": "eff. %",
+    "effectiveness_lowest_pair": "lowest %",
+    "style_thickness": "r thick",
+    "style_slant": "r slant",
+    "style_width": "r width",
+    "composition": "comp.",
+    "reversibility": "rev.",
+    "leakage": "leak %",
+    "realism": "realism",
+    "diversity": "divers.",
+    "precision": "prec. %",
+    "recall": "recall %",
+}
+SHARES = {"effectiveness", "effectiveness_lowest_pair", "leakage", "precision", "recall"}
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
+        """Nothing."""
+
+    def step(self, epoch: int, step: int, terms: dict[str, float]) -> None:
+        """Nothing."""
+
+    def epoch(self, epoch: int, metrics: dict[str, float], best: bool) -> None:
+        """Nothing."""
+
+
+def main() -> None:
+    """Train and measure the points, and print a row for each."""
+    parser = argparse.ArgumentParser(description="What each part of the MNIST recipe does.")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--images", type=int, default=2000, help="held-out images to measure on")
+    parser.add_argument("--only", nargs="*", default=list(POINTS), help="names of points")
+    arguments = parser.parse_args()
+    full = datasets.load("mnist", arguments.data_dir, train=True)
+    training, validation = datasets.hold_out(full, MNIST.validation_images)
+    some = validation.subset(torch.arange(min(arguments.images, len(validation))))
+    print(f"{arguments.epochs} epochs, {len(some)} held-out training images, torch {torch.__version__}")
+    print("| point | " + " | ".join(COLUMNS.values()) + " | minutes |")
+    print("|---" * (len(COLUMNS) + 2) + "|")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "judge.safetensors"
+        train_judge(
+            training,
+            file,
+            name="front",
+            data_set="mnist",
+            command="",
+            epochs=JUDGE_EPOCHS,
+            seed=JUDGE_SEED,
+        )
+        judge = Judge(file)
+        for number, name in enumerate(arguments.only):
+            began = time.monotonic()
+            RECIPES["mnist"] = POINTS[name]
+            out = Path(folder) / str(number)
+            train(TrainOptions(data_dir=arguments.data_dir, epochs=arguments.epochs, out=out), Silent())
+            minutes = (time.monotonic() - began) / 60
+            drawer = Drawer(out / "model.safetensors", batch_size=250)
+            _, figures = measure(drawer, judge, some, training)
+            values = {figure.name: figure.value for figure in figures}
+            cells = [f"{100 * values[key]:.2f}" if key in SHARES else f"{values[key]:.3f}" for key in COLUMNS]
+            print(f"| {name} | " + " | ".join(cells) + f" | {minutes:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
