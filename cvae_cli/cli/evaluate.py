@@ -15,6 +15,7 @@ from cvae_cli.cli.console import PLAIN_SECONDS, make_console, verbosity, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from cvae_cli.outcomes import Evaluation, Figure
 
@@ -109,7 +110,6 @@ def shown(figure: Figure, value: float) -> str:
 
 def _print_table(found: Evaluation) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(
@@ -127,21 +127,29 @@ def _print_table(found: Evaluation) -> None:
         if figure.name.startswith("style_"):
             name = f"style kept, r of {figure.name.removeprefix('style_')}"
         table.add_row(name, shown(figure, figure.value), figure.note or beside)
+    _echo(table)
+    if len(found.classes) <= 12:
+        _echo(_pairs_table(found))
+
+
+def _echo(table: Table) -> None:
+    """Print a table on stdout; where that is no terminal, as wide as it is, without padding."""
+    from rich.console import Console
+
     console = Console(highlight=False)
-    # A pipe has no width: a line of the table stays one line.
     if not console.is_terminal:
         console.width = 200
-    console.print(table)
-    _print_pairs(found, console)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
 
 
-def _print_pairs(found: Evaluation, console: Console) -> None:
-    """The source x target table, where it fits a terminal."""
+def _pairs_table(found: Evaluation) -> Table:
+    """The source x target table."""
     from rich import box
     from rich.table import Table
 
-    if len(found.classes) > 12:
-        return
     table = Table(
         title="% read as the target; rows: source, columns: target, in brackets: reconstructed",
         title_justify="left",
@@ -157,7 +165,7 @@ def _print_pairs(found: Evaluation, console: Console) -> None:
             text = "-" if math.isnan(share) else f"{100 * share:.1f}"
             cells.append(f"({text})" if source == target else text)
         table.add_row(visible(found.classes[source])[:12], *cells)
-    console.print(table)
+    return table
 
 
 class _Progress:

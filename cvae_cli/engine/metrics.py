@@ -29,7 +29,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     Args:
         a: (N, D).
         b: (M, D).
+
+    Returns:
+        nan for N < 2 or M < 2.
     """
+    if min(len(a), len(b)) < 2:
+        return float("nan")
     a, b = a.double(), b.double()
     ca, cb = torch.cov(a.T), torch.cov(b.T)
     # tr (Ca Cb)^1/2 = tr (Ca^1/2 Cb Ca^1/2)^1/2, of a symmetric matrix.
@@ -51,8 +56,13 @@ def precision_recall(drawn: Tensor, real: Tensor, k: int = NEIGHBOURS) -> tuple[
     Args:
         drawn: (N, D) features.
         real: (M, D) features.
-        k: which neighbour; the point itself is not counted.
+        k: which neighbour; the point itself is not counted. Among fewer points, the farthest.
+
+    Returns:
+        nan twice for N < 2 or M < 2.
     """
+    if min(len(drawn), len(real)) < 2:
+        return float("nan"), float("nan")
     return _covered(drawn, real, k), _covered(real, drawn, k)
 
 

@@ -180,6 +180,19 @@ def test_pictures_are_written_and_foreign_ones_kept(
     assert foreign.read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_handful_of_images_is_measured_as_far_as_it_goes(
+    judged: EvaluateOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: int
+) -> None:
+    monkeypatch.setattr(module, "Drawer", Mover)
+    found = evaluate(replace(judged, limit=limit, out=tmp_path / "pictures"))
+    got = values(found)
+    assert found.tiles == 9 * limit
+    assert 0 <= got["effectiveness"] <= 1
+    assert np.isnan(got["realism"]) == (limit == 1)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_measured(
     judged: EvaluateOptions, small_model: Path, tmp_path: Path
 ) -> None:
