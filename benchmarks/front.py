@@ -20,7 +20,7 @@ import torch
 
 from cvae_cli.engine import datasets
 from cvae_cli.engine.draw import Drawer
-from cvae_cli.engine.evaluate import measure
+from cvae_cli.engine.evaluate import batch_size, measure
 from cvae_cli.engine.judge import Judge, train_judge
 from cvae_cli.engine.recipes import MNIST, RECIPES, Recipe
 from cvae_cli.engine.train import TrainOptions, train
@@ -108,7 +108,7 @@ def main() -> None:
             out = Path(folder) / str(number)
             train(TrainOptions(data_dir=arguments.data_dir, epochs=arguments.epochs, out=out), Silent())
             minutes = (time.monotonic() - began) / 60
-            drawer = Drawer(out / "model.safetensors", batch_size=250)
+            drawer = Drawer(out / "model.safetensors", batch_size=batch_size(MNIST.spec))
             _, figures = measure(drawer, judge, some, training)
             values = {figure.name: figure.value for figure in figures}
             cells = [f"{100 * values[key]:.2f}" if key in SHARES else f"{values[key]:.3f}" for key in COLUMNS]

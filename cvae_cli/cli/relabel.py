@@ -166,6 +166,7 @@ def _summary(report: Report, job: RelabelOptions) -> str:
         return (
             f"{report.planned} images would be relabelled, {report.skipped} skipped, "
             f"{report.failed} cannot be used. Nothing was written."
+            + (" Tiles that turn out too unsure will be left out." if job.min_confidence else "")
         )
     parts = [f"{report.done} done"]
     parts += [f"{count} skipped ({reason})" for reason, count in report.skips.items()]

@@ -64,16 +64,17 @@ class Drawer:
         self.model: ConditionalVAE = model.to(memory_format=torch.channels_last).to(self.device)
 
         effect, effectiveness = self.use_of_label()
-        self.ignores_label = (
-            self.card.ignores_label
-            or effect < weights.LABEL_EFFECT_FLOOR
-            or effectiveness < weights.EFFECTIVENESS_FLOOR
+        self.ignores_label = self.card.ignores_label or weights.ignores_label(
+            self.spec.num_classes, {"label_effect": effect, "effectiveness": effectiveness}
         )
         if self.ignores_label:
+            measured = self.card.raw["metrics"] if self.card.ignores_label else {}
+            effect = measured.get("label_effect", effect)
+            effectiveness = measured.get("effectiveness", effectiveness)
             warnings.warn(
                 f"the model {self.card.name} ignores its label: between two labels its pictures differ by "
                 f"{effect:.1f} of 255 grey levels, and {effectiveness:.0%} of them are read by its own "
-                "classifier as what their label says.",
+                "classifier as what their label says" + (", as training measured." if measured else "."),
                 LabelIgnoredWarning,
                 stacklevel=2,
             )
@@ -186,7 +187,7 @@ class Drawer:
                 x, y = self._canvas(images[part]), self._padded(labels[part])
                 noise = torch.randn(count, self.spec.latent_dim, generator=generator).to(self.device)
                 found = self.model(x[:count], y[:count], noise)
-                totals += count * torch.stack([found.recon_loss, found.kl]).double().cpu()
+                totals += count * torch.stack([found.recon_loss, found.kl]).cpu().double()
         recon, kl_mean = (totals / len(images)).tolist()
         return {"recon_loss": recon, "kl": kl_mean, "elbo": -(recon + kl_mean)}
 

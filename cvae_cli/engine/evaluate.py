@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,14 +23,15 @@ from numpy.typing import NDArray
 from cvae_cli.engine import datasets, metrics, style
 from cvae_cli.engine.datasets import LabelledImages
 from cvae_cli.engine.draw import Drawer
-from cvae_cli.engine.judge import KIND, Judge, beside_model, check_fits, percent, train_judge
+from cvae_cli.engine.judge import Judge, check_fits, judge_of, percent, train_judge
 from cvae_cli.errors import DataError, OutputError, UserError
 from cvae_cli.images import charts, grid, save
 from cvae_cli.model import weights
+from cvae_cli.model.spec import ModelSpec
 from cvae_cli.outcomes import Evaluation, Figure
 
 CYCLES = 10
-_BATCH = 250
+_BATCH_TILES = 2500
 _ROUNDS = 9
 """Sets of tiles, each as many as there are test images, that are compared with the real ones."""
 _PROBE_IMAGES = 20_000
@@ -92,12 +94,15 @@ def evaluate(options: EvaluateOptions, progress: Progress = lambda what, done, t
     train = datasets.load(name, options.data_dir, train=True)
     _check_data(card, test, name)
     judge_file = _judge_file(options, card, name)
-    if not judge_file.exists():
+    if judge_file.exists():
+        check_fits(judge_file, card, name)
+    else:
         _make_judge(options, judge_file, name, train, test, progress)
     judge = Judge(judge_file, device=options.device)
-    check_fits(judge, card)
     test = _limited(test, options.limit)
-    drawer = Drawer(card.file, device=options.device, precision=options.precision, batch_size=_BATCH)
+    drawer = Drawer(
+        card.file, device=options.device, precision=options.precision, batch_size=batch_size(card.spec)
+    )
     tiles, figures = measure(drawer, judge, test, train, progress)
     written = _pictures(options, drawer, tiles, test) if options.out else ()
     return Evaluation(
@@ -141,13 +146,17 @@ def measure(
     return tiles, tuple(_figures(drawer, judge, tiles, test, train, progress))
 
 
+def batch_size(spec: ModelSpec) -> int:
+    """Images at once, so that their tiles under all labels fit into memory."""
+    return max(1, _BATCH_TILES // spec.num_classes)
+
+
 def _judge_file(options: EvaluateOptions, card: weights.ModelCard, data: str) -> Path:
     if options.judge is not None:
         if options.judge.suffix != ".safetensors":
             raise UserError(f"--judge {options.judge}: a judge's file ends in .safetensors.")
         return options.judge
-    known = weights.shipped(KIND)
-    return known.get(f"{data}-judge", beside_model(card))
+    return judge_of(card, data)
 
 
 def _make_judge(
@@ -162,6 +171,10 @@ def _make_judge(
         f"cvae evaluate --model {shlex.quote(options.model)} --data {data} --judge {shlex.quote(str(file))}"
     )
     try:
+        # Before it is trained: that it can be kept.
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
         train_judge(
             train,
             file,
@@ -173,14 +186,18 @@ def _make_judge(
             progress=lambda done, total: progress("training a judge", done, total),
         )
     except OSError as error:
-        raise OutputError(f"{file}: the judge cannot be written: {error.strerror or error}") from error
+        raise OutputError(
+            f"{file}: the judge that has to be trained cannot be kept there ({error.strerror or error}); "
+            "name another place with --judge FILE.safetensors."
+        ) from error
 
 
 def _check_data(card: weights.ModelCard, data: LabelledImages, name: str) -> None:
     spec = card.spec
     if data.classes != spec.classes:
         raise UserError(
-            f"{card.name} does not fit {name}: it draws other classes ({', '.join(spec.classes)})."
+            f"{card.name} does not fit {name}: it draws other classes ({', '.join(spec.classes)}); name its "
+            "own data set with --data."
         )
     if tuple(data.images.shape[1:]) != (spec.channels, spec.image_size, spec.image_size):
         raise UserError(f"{card.name} does not fit {name}: its images have another size or other channels.")
@@ -221,8 +238,8 @@ def _draw_all(drawer: Drawer, judge: Judge, test: LabelledImages, progress: Prog
     styles: dict[str, list[NDArray[np.float32]]] = {}
     images, labels = test.images.numpy(), test.labels.numpy()
     progress("drawing and judging", 0, count)
-    for start in range(0, count, _BATCH):
-        here = slice(start, start + _BATCH)
+    for start in range(0, count, drawer.batch_size):
+        here = slice(start, start + drawer.batch_size)
         x, y = images[here], labels[here]
         rows = np.arange(len(x))
         tiles = drawer.draw(x, y, np.tile(every, (len(x), 1)))  # (n, K, C, H, W)
@@ -271,12 +288,11 @@ def _figures(
     hit = tiles.read == np.arange(classes)
     lowest = np.unravel_index(np.nanargmin(np.where(np.eye(classes), np.nan, pairs)), pairs.shape)
     yield Figure("judge_accuracy", accuracy)
-    # A model that ignores its label draws the image again, whatever is asked of it.
-    blind = {"real images": accuracy, "label ignored": (1 - accuracy) / (classes - 1)}
-    yield Figure("effectiveness", float(hit[wrong].mean()), blind)
+    copied = {"real images": accuracy, "chance": 1 / classes, "image copied": (1 - accuracy) / (classes - 1)}
+    yield Figure("effectiveness", float(hit[wrong].mean()), copied)
     note = f"{spec.classes[lowest[0]]} to {spec.classes[lowest[1]]}"
     yield Figure("effectiveness_lowest_pair", float(pairs[lowest]), note=note)
-    yield Figure("composition", tiles.composition, {"label ignored, pixels copied": 0.0})
+    yield Figure("composition", tiles.composition, {"image copied": 0.0})
     yield Figure(f"composition_{CYCLES}", tiles.composition_cycles)
     yield Figure("reversibility", tiles.reversibility)
     for name, originals in style.measure(test.images.numpy(), spec).items():
@@ -330,32 +346,55 @@ def _realism(
 ) -> Iterator[Figure]:
     """Distributions of tiles and of real images in the judge's features.
 
-    Each round compares as many tiles as there are test images, all with the same shift of the
-    label, so that the classes are as frequent as among the real ones; with up to ten classes
-    the rounds use every tile. Beside them stand as many real training images.
+    Each round compares as many tiles of every class as there are real test images of it; with
+    up to ten classes the rounds together use the tiles about once each. Beside them stand as
+    many real training images of every class, which the judge, as it must, has been trained on.
     """
-    count, classes, _ = tiles.features.shape
+    classes = tiles.features.shape[1]
     labels = test.labels.numpy()
-    rounds = range(1, classes) if classes <= _ROUNDS + 1 else np.linspace(1, classes - 1, _ROUNDS, dtype=int)
+    rounds = min(classes - 1, _ROUNDS)
     distances, covered = [], []
     others = torch.from_numpy(judge.read(_alike(train, test).images.numpy()).features)
-    progress("realism", 0, len(rounds) + 1)
+    progress("realism", 0, rounds + 1)
     beside = metrics.frechet_distance(others, real)
     between = metrics.precision_recall(others, real)
-    for number, offset in enumerate(rounds, start=1):
-        drawn = torch.from_numpy(tiles.features[np.arange(count), (labels + offset) % classes])
+    for number in range(rounds):
+        drawn = torch.from_numpy(_round_of_tiles(tiles.features, labels, number))
         distances.append(metrics.frechet_distance(drawn, real))
         covered.append(metrics.precision_recall(drawn, real))
-        progress("realism", number, len(rounds) + 1)
-    yield Figure("realism", _mean(distances), {"real images": beside})
+        progress("realism", number + 1, rounds + 1)
+    yield Figure("realism", _mean(distances), {"real training images": beside})
     spread = []
     for target in range(classes):
         drawn = torch.from_numpy(tiles.features[labels != target, target])
-        spread.append(metrics.mean_distance(drawn) / metrics.mean_distance(real[labels == target]))
+        usual = metrics.mean_distance(real[labels == target])
+        spread.append(metrics.mean_distance(drawn) / usual if usual > 0 else math.nan)
     yield Figure("diversity", _mean(spread), {"real images": 1.0})
     for index, name in enumerate(("precision", "recall")):
-        yield Figure(name, _mean([each[index] for each in covered]), {"real images": between[index]})
-    progress("realism", len(rounds) + 1, len(rounds) + 1)
+        yield Figure(name, _mean([each[index] for each in covered]), {"real training images": between[index]})
+    progress("realism", rounds + 1, rounds + 1)
+
+
+def _round_of_tiles(
+    features: NDArray[np.float32], labels: NDArray[np.int64], number: int
+) -> NDArray[np.float32]:
+    """Of every class as many tiles as there are real images, others in each round.
+
+    Args:
+        features: (N, K, D), of every image drawn as every class.
+        labels: (N,), the images' own.
+        number: of the round, from 0.
+
+    Returns:
+        (M, D), M up to N.
+    """
+    chosen = []
+    for target in range(features.shape[1]):
+        others = np.random.default_rng(target).permutation(np.flatnonzero(labels != target))
+        wanted = int((labels == target).sum())
+        images = others[(number * wanted + np.arange(wanted)) % len(others)] if len(others) else others
+        chosen.append(features[images, target])
+    return np.concatenate(chosen)
 
 
 def _alike(train: LabelledImages, test: LabelledImages) -> LabelledImages:
@@ -383,6 +422,7 @@ def _check_pictures(folder: Path, *, overwrite: bool) -> None:
         file = folder / name
         if file.exists() and not overwrite and save.read_provenance(file) is None:
             raise OutputError(f"{file} is there and was not written by cvae; add --overwrite to replace it.")
+    save.OutputFolder(folder).create()
 
 
 def _pictures(
@@ -415,7 +455,7 @@ def _pictures(
             for (i, target), tile in zip(chosen, drawn, strict=True)
         ]
 
-    order = np.argsort(np.where(own, np.inf, tiles.probabilities), axis=None)[:_WORST]
+    order = np.argsort(np.where(own, np.inf, tiles.probabilities), axis=None)[: min(_WORST, (~own).sum())]
     worst = [(int(at // spec.num_classes), int(at % spec.num_classes)) for at in order]
     some = rng.choice(len(labels), min(len(labels), _SHEET), replace=False)
     offsets = rng.integers(1, spec.num_classes, len(labels))

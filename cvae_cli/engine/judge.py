@@ -168,11 +168,7 @@ class Judge:
             WeightsError: the file fails a check.
             UserError: there is no such device.
         """
-        self.raw = weights.read_metadata(file, KIND)
-        try:
-            self.spec = JudgeSpec.from_dict(self.raw["spec"])
-        except WeightsError as error:
-            raise WeightsError(f"{file.with_suffix('.json')}: {error}") from error
+        self.raw, self.spec = read_judge(file)
         network = weights.load_network(file, self.raw, lambda: JudgeNetwork(self.spec))
         self.file, self.batch_size = file, batch_size
         self.device = resolve_device(device)
@@ -226,36 +222,56 @@ def percent(share: float) -> str:
     return f"{min(99, math.floor(100 * share))}%" if share >= 0.01 else "<1%"
 
 
-def find_judge(card: weights.ModelCard) -> Path:
-    """The judge of a model: the one beside its file, or the one shipped for its data set.
+def read_judge(file: Path) -> tuple[dict[str, Any], JudgeSpec]:
+    """Read and check the metadata of a judge; the weights themselves are not opened.
 
     Raises:
-        UserError: there is none; the message says how to make one.
+        WeightsError: no valid metadata, or not of a judge.
     """
-    beside = beside_model(card)
-    known = weights.shipped(KIND)
-    if beside.exists():
-        return beside
-    if (name := f"{card.raw['data_set']}-judge") in known:
-        return known[name]
-    raise UserError(
-        f"no judge for the data set {card.raw['data_set']!r} of {card.name}: run cvae evaluate once, "
-        f"which trains one and keeps it as {beside}."
-    )
+    raw = weights.read_metadata(file, KIND)
+    try:
+        return raw, JudgeSpec.from_dict(raw["spec"])
+    except WeightsError as error:
+        raise WeightsError(f"{file.with_suffix('.json')}: {error}") from error
 
 
-def beside_model(card: weights.ModelCard) -> Path:
-    """Where a judge is kept that was trained for one model's data set."""
-    return card.file.with_name("judge.safetensors")
+def judge_of(card: weights.ModelCard, data: str | None = None) -> Path:
+    """Where the judge of a model is, or would be: the shipped one, or beside the model's file.
+
+    Args:
+        card: of the model.
+        data: the data set to judge by; ``None`` for the one that the model was trained on.
+    """
+    name = f"{data or card.raw['data_set']}-judge"
+    return weights.shipped(KIND).get(name, card.file.with_name("judge.safetensors"))
 
 
-def check_fits(judge: Judge, card: weights.ModelCard) -> None:
-    """Raise :class:`UserError` unless a judge reads what a model draws."""
-    ours, theirs = judge.spec, card.spec
+def find_judge(card: weights.ModelCard) -> Path:
+    """The judge of a model, checked to fit it.
+
+    Raises:
+        UserError: there is none, or it does not fit; the message says how to make one.
+    """
+    file = judge_of(card)
+    if not file.exists():
+        raise UserError(
+            f"no judge for the data set {card.raw['data_set']!r} of {card.name}: run cvae evaluate once, "
+            f"which trains one and keeps it as {file}."
+        )
+    check_fits(file, card, card.raw["data_set"])
+    return file
+
+
+def check_fits(file: Path, card: weights.ModelCard, data: str) -> None:
+    """Raise :class:`UserError` unless a judge is of a data set and reads what a model draws."""
+    raw, ours = read_judge(file)
+    theirs, remedy = card.spec, "name another with --judge, or delete it to have one trained."
+    if raw["data_set"] != data:
+        raise UserError(f"{file}: this is a judge of {raw['data_set']!r}, not of {data!r}; {remedy}")
     if (ours.classes, ours.image_size, ours.channels) != (theirs.classes, theirs.image_size, theirs.channels):
         raise UserError(
-            f"{judge.file}: this judge does not fit {card.name}: it reads {_what(ours)}, the model draws "
-            f"{_what(theirs)}."
+            f"{file}: this judge does not fit {card.name}: it reads {_what(ours)}, the model draws "
+            f"{_what(theirs)}; {remedy}"
         )
 
 

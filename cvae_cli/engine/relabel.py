@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from cvae_cli import __version__
 from cvae_cli.engine.draw import Drawer, resolve_precision
-from cvae_cli.engine.judge import Judge, check_fits, find_judge, mark
+from cvae_cli.engine.judge import Judge, find_judge, mark
 from cvae_cli.engine.labels import Label, LabelRule, require_class
 from cvae_cli.errors import ImageError, UserError
 from cvae_cli.images import decode, discover, grid, prepare, save
@@ -125,7 +125,6 @@ def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
         # All tiles of a batch at once: again one shape for the whole run.
         batch = drawer.batch_size * max(1, job.columns)
         job.judge = Judge(judge_file, device=options.device, batch_size=batch)
-        check_fits(job.judge, card)
     with save.open_manifest(options.out, _manifest_name(options.shard)) as manifest:
         for outcome in _run(job, drawer, chain(first, stream)):
             line = {**outcome.to_dict(), "model": card.name, "model_sha256": card.sha256}
@@ -507,12 +506,14 @@ def _finish(
         stale = job.options.out / job.outputs(found, (label,))[-1]
         if (save.read_provenance(stale) or {}).get("source") == provenance["source"]:
             stale.unlink(missing_ok=True)
+        # Those of an earlier run that was content with less: before the first is written, since
+        # an image counts as finished as soon as all its other tiles are there.
+        for output, name in zip(pending, names, strict=False):
+            old = job.options.out / output
+            if name in verdict.left_out and save.read_provenance(old) is not None:
+                old.unlink(missing_ok=True)
     for output, name, tile in zip(pending, names, shown, strict=False):
         if name in verdict.left_out:
-            # Written by an earlier run that was content with less.
-            stale = job.options.out / output
-            if save.read_provenance(stale) is not None:
-                stale.unlink(missing_ok=True)
             continue
         pixels = np.ascontiguousarray(tile.transpose(1, 2, 0))
         job.folder.write(output, save.encode_png(pixels, {**provenance, "target": name}))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae_cli.engine.draw import Drawer
-from cvae_cli.engine.judge import Judge, check_fits, find_judge, mark
+from cvae_cli.engine.judge import Judge, find_judge, mark
 from cvae_cli.engine.labels import LabelRule
 from cvae_cli.engine.relabel import RelabelOptions, find, image_target
 from cvae_cli.errors import ImageError, OutputError, UserError
@@ -68,7 +68,6 @@ def sheet(options: SheetOptions) -> Iterator[ImageOutcome]:
     judge = None
     if options.check:
         judge = Judge(find_judge(card), device=options.device, batch_size=card.spec.num_classes)
-        check_fits(judge, card)
     layout = grid.Layout(native=card.spec.image_size, channels=card.spec.channels)
     rows: list[grid.SheetRow] = []
     if not options.sources and options.listing is None:

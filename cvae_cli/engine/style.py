@@ -46,8 +46,12 @@ def kept(originals: NDArray[np.float32], drawn: NDArray[np.float32]) -> float:
         drawn: (N, M), of one target, in the same order.
 
     Returns:
-        nan where there are too few images, or no differences between them.
+        0 where the originals differ and all that is drawn is the same; nan where the originals
+        do not differ, or there are too few.
     """
-    each = [pearson(a, b) for a, b in zip(originals.T, drawn.T, strict=True)]
+    each = [
+        0.0 if len(a) > 2 and np.ptp(b) < 1e-6 < np.ptp(a) else pearson(a, b)
+        for a, b in zip(originals.T, drawn.T, strict=True)
+    ]
     known = [r for r in each if not np.isnan(r)]
     return float(np.mean(known)) if known else float("nan")

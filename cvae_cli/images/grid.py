@@ -233,9 +233,14 @@ def _mark(mark: Mark, width: int) -> Pixels:
     ink = {"sure": _NOTE_TEXT, "unsure": _TEXT, "wrong": _CARD}[mark.kind]
     if mark.kind == "wrong":
         draw.rectangle((0, 2, width - 1, _NOTE - 2), _TEXT)
-    sign, gap = 9, 5
-    size = next((size for size in _NOTE_SIZES if font(size).getlength(mark.text) <= width - sign - gap), 9)
-    x = max(1, round((width - sign - gap - font(size).getlength(mark.text)) / 2))
+    sign, gap, text = 9, 5, " ".join(mark.text.split())
+    room = width - sign - gap - 2
+    size = next((size for size in _NOTE_SIZES if font(size).getlength(text) <= room), _NOTE_SIZES[-1])
+    if font(size).getlength(text) > room:
+        while text and font(size).getlength(text + _ELLIPSIS) > room:
+            text = text[:-1]
+        text += _ELLIPSIS
+    x = max(1, round((room - font(size).getlength(text)) / 2))
     top, bottom = 5, 13
     if mark.kind == "sure":
         draw.line([(x, top + 4), (x + 3, bottom - 1), (x + sign - 1, top)], ink, 2)
@@ -244,7 +249,7 @@ def _mark(mark: Mark, width: int) -> Pixels:
         draw.line([(x, bottom), (x + sign - 1, top)], ink, 2)
     else:
         draw.text((x + sign / 2, bottom + 1), "?", ink, font(14), "ms", stroke_width=0.4)
-    draw.text((x + sign + gap, bottom + 1), mark.text, ink, font(size), "ls")
+    draw.text((x + sign + gap, bottom + 1), text, ink, font(size), "ls")
     return np.asarray(strip)[:, :, None]
 
 

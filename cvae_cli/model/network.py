@@ -137,14 +137,15 @@ class Classifier(nn.Module):
 
 
 class CommonCode(nn.Module):
-    """Brings the codes of every class to the same mean and covariance, linearly, and back.
+    """Brings the codes of every class to the same mean, and their covariances together; and back.
 
     An encoder that knows the label is free to use its code in another way for every class: then
     the code gives the label away, and a code of one class means something else in another. Here
     the Gaussian of each class's codes is carried to one that is common to all, by the linear map
     that moves them least (optimal transport between Gaussians: Peyre & Cuturi 2019,
     "Computational optimal transport", eq. 2.40), and that one to N(0, I), the prior. Within a
-    class nothing is lost, since the decoder carries the codes back.
+    class nothing is lost, since the decoder carries the codes back. What no linear map can move
+    stays: a probe that is not linear may still tell classes apart.
 
     ``centre`` (K, Z), ``there`` and ``back`` (K, Z, Z) are measured, not learned by gradient.
     """
@@ -185,7 +186,7 @@ class CommonCode(nn.Module):
             A scalar in nats per image.
         """
         code, variance = self(mu, y), self.map_logvar(logvar, y).exp()
-        volume = torch.linalg.slogdet(self.there).logabsdet[y]
+        volume = torch.linalg.slogdet(self.there.cpu()).logabsdet.to(mu.device)[y]
         each = 0.5 * (code.square() + variance - 1.0 - logvar.float()).sum(dim=1) - volume
         return each.mean()
 
@@ -215,23 +216,25 @@ class CommonCode(nn.Module):
             strength: how far the covariances are made equal, from 0 to 1; the means always are.
         """
         dim = mean.shape[1]
-        known = share.double().clamp(min=1e-9)
-        centre = mean.double() / known[:, None]
-        own = square.double() / known[:, None, None] - centre[:, :, None] * centre[:, None, :]
+        # On the CPU and in double precision, which not every device has.
+        share, mean, square, variance = (part.cpu().double() for part in (share, mean, square, variance))
+        known = share.clamp(min=1e-9)
+        centre = mean / known[:, None]
+        own = square / known[:, None, None] - centre[:, :, None] * centre[:, None, :]
         # Few images do not tell a covariance: the fewer, the more of that of all classes, and a
         # little more, so that a dimension that is not used can be turned round.
         common = own.mean(dim=0)
-        trust = (strength * share.double() * images / (share.double() * images + dim))[:, None, None]
-        ridge = 1e-3 * torch.eye(dim, dtype=torch.float64, device=mean.device)
+        trust = (strength * share * images / (share * images + dim))[:, None, None]
+        ridge = 1e-3 * torch.eye(dim, dtype=torch.float64)
         own = trust * own + (1 - trust) * common + ridge
         common = own.mean(dim=0)
         root, inverse = _power(own, 0.5), _power(own, -0.5)
         there = inverse @ _power(root @ common @ root, 0.5) @ inverse  # (K, Z, Z), symmetric
-        noise = (there * (variance.double() / known[:, None])[:, None, :] @ there).mean(dim=0)
+        noise = (there * (variance / known[:, None])[:, None, :] @ there).mean(dim=0)
         there = _power(common + noise, -0.5) @ there
-        self.centre.copy_(centre)
-        self.there.copy_(there)
-        self.back.copy_(torch.linalg.inv(there))
+        self.centre.copy_(centre.float())
+        self.there.copy_(there.float())
+        self.back.copy_(torch.linalg.inv(there).float())
 
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
@@ -254,8 +257,8 @@ class ConditionalVAE(nn.Module):
     for every label. Images are (B, C, H, W) float tensors in [0, 1] of the spec's canvas size;
     labels are (B,) int64.
 
-    Codes are the same for all labels in mean and covariance (:class:`CommonCode`): what they say
-    of an image is its place among those of its class.
+    Codes of all labels have the same mean and covariances that are close (:class:`CommonCode`):
+    what a code says of an image is its place among those of its class.
     """
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -38,10 +38,6 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "versions": dict,
     "licence": str,
 }
-LABEL_EFFECT_FLOOR = 1.0
-"""Grey levels; a model that changes less when its label changes is said to ignore it."""
-EFFECTIVENESS_FLOOR = 0.5
-"""Share; so is a model less of whose drawings its own classifier reads as what they should be."""
 MODEL = "model"
 """The kind of weights that draw; a file without a kind is of this one."""
 
@@ -67,12 +63,23 @@ class ModelCard:
     @property
     def ignores_label(self) -> bool:
         """Whether training measured that the label changes next to nothing, or to no purpose."""
-        floors = {"label_effect": LABEL_EFFECT_FLOOR, "effectiveness": EFFECTIVENESS_FLOOR}
-        metrics = self.raw["metrics"]
-        return any(
-            isinstance(metrics.get(name), (int, float)) and metrics[name] < floor
-            for name, floor in floors.items()
-        )
+        return ignores_label(self.spec.num_classes, self.raw["metrics"])
+
+
+def ignores_label(classes: int, metrics: dict[str, Any]) -> bool:
+    """Whether a model's pictures hardly differ between labels, or hardly follow them.
+
+    Args:
+        classes: how many there are.
+        metrics: ``label_effect`` in grey levels, below 1 of which nothing is to be seen; and
+            ``effectiveness``, which has to be a quarter of the way from chance to all. What is
+            missing is not held against the model.
+    """
+    floors = {"label_effect": 1.0, "effectiveness": 0.25 + 0.75 / classes}
+    return any(
+        isinstance(metrics.get(name), (int, float)) and metrics[name] < floor
+        for name, floor in floors.items()
+    )
 
 
 def shipped(kind: str | None = MODEL) -> dict[str, Path]:

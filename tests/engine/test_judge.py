@@ -120,9 +120,11 @@ def test_a_judge_is_found_beside_the_model_or_among_the_shipped(trained: Path, s
     beside = small_model.with_name("judge.safetensors")
     beside.write_bytes(trained.read_bytes())
     beside.with_suffix(".json").write_bytes(trained.with_suffix(".json").read_bytes())
-    assert judge.find_judge(card) == beside
+    assert judge.judge_of(card) == beside
+    with pytest.raises(UserError, match="judge of 'bars', not of 'none'"):
+        judge.find_judge(card)
     with pytest.raises(UserError, match="does not fit small"):
-        judge.check_fits(Judge(beside, device="cpu"), card)
+        judge.check_fits(beside, card, "bars")
     mnist = weights.read_card(weights.shipped()["mnist"])
     assert judge.find_judge(mnist).stem == "mnist-judge"
 
@@ -135,7 +137,7 @@ def test_shipped_judges_are_what_their_metadata_says(name: str) -> None:
     assert shipped.raw["train_command"].startswith("cvae evaluate ")
     assert file.stat().st_size <= 16e6
     model = weights.read_card(weights.shipped()[name.removesuffix("-judge")])
-    judge.check_fits(shipped, model)
+    judge.check_fits(file, model, model.raw["data_set"])
     assert shipped.raw["training"]["seed"] != 0  # another than any model's
     assert shipped.raw["metrics"]["test_accuracy"] >= 0.996
 
