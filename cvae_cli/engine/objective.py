@@ -141,11 +141,12 @@ class Objective(nn.Module):
         # The image itself takes the short way, around the common code: there and back is the
         # same, and what the maps still lack cannot be made use of.
         mu, logvar = self.model.encoder(x, y)
-        z = mu + torch.randn_like(mu) * (0.5 * logvar).exp()
-        code = self.model.common(mu, y)
-        # One decoder pass draws both: the image as itself, from a sample as the bound wants it,
-        # and as something else, from the mean as relabelling does it.
-        codes = torch.cat([z.float(), self.model.common.inverse(code, target)])
+        # Half of the time a sample, as the bound wants it, half the mean, as relabelling takes it:
+        # in either drawing by itself, or the decoder would know by the noise which is wanted.
+        own_code, tile_code = (self._sample_or_mean(mu, logvar) for _ in range(2))
+        carried = self.model.common.inverse(self.model.common(tile_code, y), target)
+        # One decoder pass draws both: the image as itself, and as something else.
+        codes = torch.cat([own_code, carried])
         logits = self.model.decoder(codes, torch.cat([y, target]))
         own_logits, tile_logits = logits.chunk(2)
         tile = torch.sigmoid(tile_logits)
@@ -170,7 +171,7 @@ class Objective(nn.Module):
             again, _ = self.model.encode(tile, target)
             # Compared where the decoder takes them to draw the image itself again.
             returned = self.model.common.inverse(again, y)
-            terms["cycle"] = (returned - mu.detach().float()).square().sum(dim=1).mean()
+            terms["cycle"] = (returned - tile_code.detach()).square().sum(dim=1).mean()
             loss = loss + weights.cycle * terms["cycle"]
         if weights.style and self.recipe.style:
             terms["style"] = self._style_difference(x, y, tile, target)
@@ -185,6 +186,12 @@ class Objective(nn.Module):
         self._follow_codes(mu, logvar, y)
         terms["loss"] = loss
         return terms
+
+    @staticmethod
+    def _sample_or_mean(mu: Tensor, logvar: Tensor) -> Tensor:
+        """For each image of the batch a sample of its posterior, or its mean; (B, Z) float32."""
+        sampled = torch.randint(0, 2, (len(mu), 1), device=mu.device)
+        return mu.float() + sampled * torch.randn_like(mu) * (0.5 * logvar).exp()
 
     def _style_difference(self, x: Tensor, y: Tensor, tile: Tensor, target: Tensor) -> Tensor:
         """How far tiles stand from where their originals stand, each among its class."""
