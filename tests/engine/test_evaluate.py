@@ -211,8 +211,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(
 def test_a_model_of_ones_own_gets_a_judge_beside_it(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    spec = weights.read_card(weights.shipped()["mnist"]).spec
     monkeypatch.setattr(weights, "shipped", lambda kind="model": {})
-    spec = weights.read_card(Path(weights.__file__).parents[2] / "weights" / "mnist.safetensors").spec
     file = export_untrained(replace(spec, widths=(8, 8, 8, 8)), tmp_path / "run" / "model.safetensors")
     card = file.with_suffix(".json")
     card.write_text(card.read_text().replace('"data_set": "none"', '"data_set": "mnist"'))
