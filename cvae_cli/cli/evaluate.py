@@ -41,13 +41,7 @@ _MEANINGS = {
 @click.command("evaluate", short_help="Measure a model on real test images, with an independent judge.")
 @options.model
 @click.option("--data", metavar="NAME", help="The data set.  [default: the model's own]")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("data"),
-    show_default=True,
-    help="Where the data set is; what is missing is downloaded to it.",
-)
+@options.data_dir
 @click.option(
     "--judge",
     type=click.Path(path_type=Path, dir_okay=False),

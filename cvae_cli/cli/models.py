@@ -27,16 +27,14 @@ def command(name: str | None, as_json: bool) -> None:
         else:
             _print_table(lines)
         return
-    everything = weights.shipped(None)
-    raw = weights.read_metadata(everything[name] if name in everything else weights.resolve(name))
-    card = (
-        weights.read_card(weights.resolve(name)) if raw.get("kind", weights.MODEL) == weights.MODEL else None
-    )
+    file = weights.shipped(None).get(name) or weights.resolve(name)
+    raw = weights.read_metadata(file)
+    is_model = raw.get("kind", weights.MODEL) == weights.MODEL
     if as_json:
         click.echo(json.dumps(raw, indent=2))
     else:
         _print_card(raw)
-    if card is not None and card.ignores_label:
+    if is_model and weights.read_card(file).ignores_label:
         from cvae_cli.cli.console import make_console
 
         print_warning(make_console(), "this model ignores its label: relabelled images will hardly differ.")

@@ -90,6 +90,13 @@ precision = click.option(
 )
 
 
+data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    help="Where the data set is; what is missing is downloaded to it.",
+)
 check = click.option(
     "--check",
     is_flag=True,

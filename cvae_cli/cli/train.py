@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cvae_cli.cli import options
 from cvae_cli.cli.console import PLAIN_SECONDS, make_console, print_warning, verbosity
 from cvae_cli.engine.recipes import RECIPES
 from cvae_cli.outcomes import TrainResult
@@ -20,13 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data", type=click.Choice(list(RECIPES)), default="mnist", show_default=True, help="The data set."
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("data"),
-    show_default=True,
-    help="Where the data set is; what is missing is downloaded to it.",
-)
+@options.data_dir
 @click.option("--epochs", type=click.IntRange(1), default=30, show_default=True)
 @click.option(
     "--out",
