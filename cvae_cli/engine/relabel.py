@@ -125,10 +125,10 @@ def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
         # All tiles of a batch at once: again one shape for the whole run.
         batch = drawer.batch_size * max(1, job.columns)
         job.judge = Judge(judge_file, device=options.device, batch_size=batch)
-    with save.open_manifest(options.out, _manifest_name(options.shard)) as manifest:
+    with save.Manifest(options.out, _manifest_name(options.shard)) as manifest:
         for outcome in _run(job, drawer, chain(first, stream)):
             line = {**outcome.to_dict(), "model": card.name, "model_sha256": card.sha256}
-            manifest.write(json.dumps(line) + "\n")
+            manifest.write(line)
             yield outcome
 
 

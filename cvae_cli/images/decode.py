@@ -7,6 +7,7 @@ import os
 import stat
 import struct
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,23 +155,26 @@ def _to_array(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:
 
 def _composite(image: Image.Image, notes: dict[str, Any]) -> Image.Image:
     """Put a transparent picture on black or on white: on what it can be seen against."""
-    rgba = np.asarray(image).astype(np.float32)
-    alpha = rgba[:, :, 3]
-    if alpha.min() == 255:
+    mask = image.getchannel("A")
+    if mask.getextrema() == (255, 255):
         return image.convert("RGB")
-    luma = rgba[:, :, :3] @ np.array([0.299, 0.587, 0.114], np.float32)
-    opaque = float(alpha.sum())
-    light = opaque > 0 and float((luma * alpha).sum()) / opaque > 127.5
+    picture = image.convert("RGB")
+    alpha, luma = np.asarray(mask), np.asarray(picture.convert("L"))
+    opaque = float(alpha.sum(dtype=np.int64))
+    # A strip at a time: the largest image that is allowed must not take a gigabyte.
+    lit = sum(int(np.vdot(luma[rows].astype(np.int64), alpha[rows])) for rows in _strips(alpha))
+    light = opaque > 0 and lit / opaque > 127.5
     notes["composited"] = "on black" if light else "on white"
-    background = Image.new("RGBA", image.size, (0, 0, 0, 255) if light else (255, 255, 255, 255))
-    return Image.alpha_composite(background, image).convert("RGB")
+    background = Image.new("RGB", image.size, (0, 0, 0) if light else (255, 255, 255))
+    background.paste(picture, mask=mask)
+    return background
 
 
 def _scale_deep(values: NDArray[Any], notes: dict[str, Any]) -> NDArray[np.uint8]:
     """More than 8 bits to 8: 16-bit integers by their full range, others by their own."""
     notes["scaled_from"] = str(values.dtype.newbyteorder("="))
-    numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = float(numbers.min()), float(numbers.max())
+    extremes = [(part.min(), part.max()) for part in (_finite(values[rows]) for rows in _strips(values))]
+    low, high = float(min(a for a, _ in extremes)), float(max(b for _, b in extremes))
     if values.dtype.kind in "iu":
         if low >= 0 and high <= 65535:  # 32-bit "I" is how 16-bit files are often held
             low, high = 0.0, 65535.0 if high > 255 or values.dtype.itemsize == 2 else 255.0
@@ -179,8 +183,22 @@ def _scale_deep(values: NDArray[Any], notes: dict[str, Any]) -> NDArray[np.uint8
     elif low >= 0.0 and high <= 255.0:
         low, high = 0.0, 255.0
     span = high - low
-    scaled = (numbers - low) * (255.0 / span) if span > 0 else np.zeros_like(numbers)
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    scaled = np.zeros(values.shape, np.uint8)
+    if span > 0:
+        for rows in _strips(values):
+            part = (_finite(values[rows]) - low) * (255.0 / span)
+            scaled[rows] = np.clip(np.rint(part), 0, 255).astype(np.uint8)
+    return scaled
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+
+
+def _strips(pixels: NDArray[Any]) -> Iterator[slice]:
+    """Rows of an image, about a million pixels at a time."""
+    step = max(1, 1_000_000 // pixels.shape[1])
+    return (slice(start, start + step) for start in range(0, pixels.shape[0], step))
 
 
 def _is_grey(rgb: NDArray[np.uint8]) -> bool:

@@ -7,6 +7,7 @@ cut to its content, or cropped to a square, as the model says), then resized wit
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ Box = tuple[float, float, float, float]
 
 SHOWN_SIDE = 112
 """Largest side, in pixels, at which the framed original is kept for the picture."""
+
+_SMALL_PIXELS = 2_000_000
 
 _INK_SHARE = 0.35
 """Content is what differs from the background by this share of the largest difference."""
@@ -122,8 +125,7 @@ def _border(pixels: Pixels) -> NDArray[np.float64]:
 def _is_dark_on_light(pixels: Pixels) -> bool:
     background = float(_border(pixels).mean())
     # Strokes lie on one side of their background: look at which side reaches further.
-    values = pixels.astype(np.int16)
-    above, below = float(values.max()) - background, background - float(values.min())
+    above, below = float(pixels.max()) - background, background - float(pixels.min())
     return below > above
 
 
@@ -152,7 +154,8 @@ def _frame_strokes(
     """
     height, width, _ = pixels.shape
     # Found on a small copy: the box need not be exact, and a phone's photo is large.
-    factor = max(1, min(height, width) // 256)
+    # A long strip is made smaller yet, for what follows takes some fifty bytes a pixel.
+    factor = max(1, min(height, width) // 256, math.isqrt(height * width // _SMALL_PIXELS))
     small = np.asarray(
         Image.fromarray(pixels[:, :, 0]).reduce(factor) if factor > 1 else pixels[:, :, 0]
     ).astype(np.float64)

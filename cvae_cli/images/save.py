@@ -9,9 +9,8 @@ import os
 import platform
 import re
 import struct
+import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,12 +21,18 @@ from PIL.PngImagePlugin import PngInfo
 
 from cvae_cli.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 PROVENANCE = "cvae"
 """Keyword of the PNG text chunk that holds the provenance as JSON."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LONGEST_CHUNK = 1_000_000
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_STARTED = f"{time.time_ns():x}"
 _SERIAL = itertools.count()
 
 
@@ -76,7 +81,7 @@ def write_file(file: Path, content: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = file.parent / f".cvae-{_HOST}-{os.getpid()}-{next(_SERIAL)}.part"
+    temporary = file.parent / _temporary_name()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -106,9 +111,10 @@ class OutputFolder:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".cvae-{_HOST}-{os.getpid()}-{next(_SERIAL)}.part"
+            probe = self.root / _temporary_name()
             probe.touch()
             probe.unlink()
+            _clear_abandoned(self.root)
         except FileExistsError:
             raise OutputError(f"{self.root} is a file; --out takes a folder.") from None
         except OSError as error:
@@ -137,18 +143,30 @@ class OutputFolder:
         if real != self._real_root and self._real_root not in real.parents:
             raise OutputError(f"{folder} is a link that leads out of {self.root}; nothing is written there.")
         folder.mkdir(parents=True, exist_ok=True)
-        # What a killed run left half-written in this folder is of no use to anyone.
-        for name in os.listdir(folder):
-            if _is_abandoned(name):
-                (folder / name).unlink(missing_ok=True)
+        _clear_abandoned(folder)
         self._checked.add(folder)
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """What a killed run left half-written in a folder is of no use to anyone."""
+    for name in os.listdir(folder):
+        if _is_abandoned(name):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _temporary_name() -> str:
+    """Hidden, and telling whose it is: see :func:`_is_abandoned`."""
+    return f".cvae-{_HOST}-{os.getpid()}-{_STARTED}-{next(_SERIAL)}.part"
 
 
 def _is_abandoned(name: str) -> bool:
     """Whether this is the temporary file of a process of this machine that no longer runs."""
-    match = re.fullmatch(r"\.cvae-([0-9a-f]{8})-(\d+)-\d+\.part", name)
+    match = re.fullmatch(r"\.cvae-([0-9a-f]{8})-(\d+)-([0-9a-f]+)-\d+\.part", name)
     if match is None or match[1] != _HOST or os.name != "posix":
         return False
+    if int(match[2]) == os.getpid():
+        # In a container each run may have the same number.
+        return match[3] != _STARTED
     try:
         os.kill(int(match[2]), 0)
     except ProcessLookupError:
@@ -158,19 +176,73 @@ def _is_abandoned(name: str) -> bool:
     return False
 
 
-@contextmanager
-def open_manifest(folder: Path, name: str) -> Iterator[IO[str]]:
-    """Open the manifest of a run; it takes its name when the run ends, however it ends.
+class Manifest:
+    """The manifest of a run: JSON Lines, which take their name when the run ends, however it ends.
 
-    While the run goes on it is ``NAME.part``, a line for every image so far.
+    While the run goes on the file is ``NAME.part``, a line for every image so far; that of a second
+    run into the same folder at the same time is hidden. The run that ends last leaves its own.
     """
-    partial = folder / f"{name}.part"
-    try:
-        stream = partial.open("w", encoding="utf-8", newline="\n", buffering=1)
-    except OSError as error:
-        raise OutputError(f"{partial}: cannot be written: {error.strerror or error}") from error
-    try:
-        with stream:
-            yield stream
-    finally:
-        os.replace(partial, folder / name)
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """Open the file.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self.file = folder / name
+        self.partial = folder / f"{name}.part"
+        try:
+            self._stream = self._locked() or self._own()
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add a line. Raises :class:`OutputError` if it cannot be written."""
+        try:
+            self._stream.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def __enter__(self) -> Manifest:
+        """Nothing more is needed."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Give the file its name. Raises :class:`OutputError` if that cannot be done."""
+        try:
+            # While the lock is held: another run must not begin to write what is renamed.
+            if fcntl is not None:
+                os.replace(self.partial, self.file)
+            self._stream.close()
+            if fcntl is None:
+                os.replace(self.partial, self.file)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _locked(self) -> IO[str] | None:
+        """``NAME.part``, emptied, if no other run is writing it."""
+        while fcntl is not None:
+            stream = self._open("a")
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(stream.fileno()), self.partial.stat()):
+                    stream.truncate(0)
+                    return stream
+            except FileNotFoundError:
+                pass
+            except OSError:  # locked, or a file system without locks
+                stream.close()
+                return None
+            # Before it was locked the other run ended and renamed it: there is no other now.
+            stream.close()
+        return None
+
+    def _own(self) -> IO[str]:
+        self.partial = self.partial.with_name(_temporary_name())
+        return self._open("w")
+
+    def _open(self, mode: str) -> IO[str]:
+        return self.partial.open(mode, encoding="utf-8", newline="\n", buffering=1)
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(f"{self.file}: cannot be written: {error.strerror or error}")

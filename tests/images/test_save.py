@@ -82,18 +82,25 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
     if dead == 0:
         os._exit(0)
     os.waitpid(dead, 0)
-    abandoned = tmp_path / f".cvae-{save._HOST}-{dead}-0.part"
-    alive = tmp_path / f".cvae-{save._HOST}-{os.getppid()}-0.part"
-    elsewhere = tmp_path / f".cvae-00000000-{dead}-0.part"
-    elsewhere.touch()
-    abandoned.touch()
-    alive.touch()
+    gone = {
+        f".cvae-{save._HOST}-{dead}-17a-0.part",
+        # A run before this one that had the same number, as in a container.
+        f".cvae-{save._HOST}-{os.getpid()}-17a-0.part",
+    }
+    kept = {
+        f".cvae-{save._HOST}-{os.getppid()}-17a-0.part",
+        f".cvae-{save._HOST}-{os.getpid()}-{save._STARTED}-7.part",
+        f".cvae-00000000-{dead}-17a-0.part",
+    }
+    (tmp_path / "sub").mkdir()
+    for name in gone | kept:
+        (tmp_path / name).touch()
+        (tmp_path / "sub" / name).touch()
     folder = save.OutputFolder(tmp_path)
     folder.create()
-    folder.write("a.png", b"x")
-    assert not abandoned.exists()
-    assert alive.exists()
-    assert elsewhere.exists()
+    assert {file.name for file in tmp_path.glob("*.part")} == kept
+    folder.write("sub/a.png", b"x")
+    assert {file.name for file in (tmp_path / "sub").glob("*.part")} == kept
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
@@ -105,12 +112,43 @@ def test_an_output_folder_that_cannot_be(tmp_path: Path, place: str) -> None:
 
 def test_the_manifest_takes_its_name_at_the_end(tmp_path: Path) -> None:
     (tmp_path / "m").write_text("old\n")
-    with save.open_manifest(tmp_path, "m") as stream:
-        stream.write("one\n")
+    with save.Manifest(tmp_path, "m") as manifest:
+        manifest.write({"one": 1})
         assert (tmp_path / "m").read_text() == "old\n"
-    assert (tmp_path / "m").read_text() == "one\n"
-    with contextlib.suppress(KeyboardInterrupt), save.open_manifest(tmp_path, "m") as stream:
-        stream.write("two\n")
+        assert (tmp_path / "m.part").read_text() == '{"one": 1}\n'
+    assert (tmp_path / "m").read_text() == '{"one": 1}\n'
+    with contextlib.suppress(KeyboardInterrupt), save.Manifest(tmp_path, "m") as manifest:
+        manifest.write({"two": 2})
         raise KeyboardInterrupt
-    assert (tmp_path / "m").read_text() == "two\n"
+    assert (tmp_path / "m").read_text() == '{"two": 2}\n'
     assert [file.name for file in tmp_path.iterdir()] == ["m"]
+
+
+def test_what_a_killed_run_left_of_its_manifest_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "m.part").write_text('{"half')
+    with save.Manifest(tmp_path, "m") as manifest:
+        manifest.write({"one": 1})
+    assert (tmp_path / "m").read_text() == '{"one": 1}\n'
+
+
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_two_manifests_at_once_are_each_whole(tmp_path: Path, first_to_end: int) -> None:
+    both = [save.Manifest(tmp_path, "m") for _ in range(2)]
+    for number in range(3):
+        for who, manifest in enumerate(both):
+            manifest.write({"who": who, "number": number})
+    for who in (first_to_end, 1 - first_to_end):
+        both[who].__exit__()
+        lines = [json.loads(line) for line in (tmp_path / "m").read_text().splitlines()]
+        assert lines == [{"who": who, "number": number} for number in range(3)]
+    assert [file.name for file in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_manifest_that_cannot_be_written_is_a_clear_message(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="m: cannot be written"):
+        save.Manifest(tmp_path / "nowhere", "m")
+    manifest = save.Manifest(tmp_path, "m")
+    manifest._stream.close()
+    manifest._stream = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 - closed by it
+    with pytest.raises(OutputError, match="m: cannot be written: No space left"):
+        manifest.write({"one": 1})

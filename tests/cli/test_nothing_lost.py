@@ -1,0 +1,240 @@
+"""Work that is done stays done: kills, full disks, runs beside each other, inputs that change."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Digit = Callable[[int], np.ndarray]
+
+
+def images(folder: Path, digit: Digit, count: int) -> Path:
+    """Images in three folders, a third in each."""
+    for number in range(count):
+        place = folder / ("", "a", "b/c")[number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digit(number)).save(place / f"{number:04}.png")
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too, but for the manifests."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.startswith("manifest")
+    }
+
+
+def statuses(folder: Path, name: str = "manifest.jsonl") -> list[str]:
+    return [json.loads(line)["status"] for line in (folder / name).read_text().splitlines()]
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cvae_cli", "relabel", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_pictures(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 120
+    while sum(1 for _ in folder.rglob("*.png")) < count:
+        assert time.monotonic() < end
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def thousands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("thousands")
+    for number in range(2000):
+        seed = np.random.default_rng(number)
+        pixels = np.zeros((28, 28), np.uint8)
+        y, x = seed.integers(2, 16, 2)
+        pixels[y : y + seed.integers(3, 10), x : x + seed.integers(2, 10)] = 255
+        place = folder / ("", "a", "b/c")[number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{number:04}.png")
+    return folder
+
+
+@pytest.mark.long
+def test_twenty_kills_lose_nothing(cvae: Run, thousands: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = ["--batch-size", "8", "--workers", "2"]
+    assert cvae("relabel", thousands, "--out", whole, *options).returncode == 0
+    assert len(tree(whole)) == 2000
+    moments = random.Random(0)
+    made = []
+    for _ in range(20):
+        process = start(thousands, "--out", parts, *options)
+        # In the middle of its work, each time elsewhere: after so many more pictures.
+        wait_for_pictures(parts, (made[-1] if made else 0) + moments.randint(1, 90), process)
+        time.sleep(moments.random() / 50)
+        process.kill()
+        process.communicate()
+        made.append(sum(1 for _ in parts.rglob("*.png")))
+    assert made == sorted(set(made)), made
+    assert made[-1] < 2000
+    # Nothing half-written has the name of a finished picture.
+    before = {name: content for name, content in tree(parts).items() if not Path(name).name.startswith(".")}
+    assert all(tree(whole)[name] == content for name, content in before.items())
+    last = cvae("relabel", thousands, "--out", parts, *options)
+    assert last.returncode == 0
+    assert tree(parts) == tree(whole)
+    assert not [file for file in parts.rglob("*") if file.name.startswith(".") or file.suffix == ".part"]
+    found = statuses(parts)
+    assert (found.count("done"), found.count("skipped")) == (2000 - len(before), len(before))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(digit: Digit, tmp_path: Path, number: int) -> None:
+    source = images(tmp_path / "imgs", digit, 300)
+    process = start(source, "--out", tmp_path / "out", "--batch-size", "4")
+    wait_for_pictures(tmp_path / "out", 3, process)
+    # Stopped, so that both signals are there when it goes on.
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(number)
+    other = signal.SIGTERM if number == signal.SIGINT else signal.SIGINT
+    process.send_signal(other)
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert process.returncode in (128 + number, 128 + other)
+    assert 3 <= len(list((tmp_path / "out").rglob("*.png"))) < 300
+
+
+def test_two_runs_into_one_folder_at_once(cvae: Run, digit: Digit, tmp_path: Path) -> None:
+    source = images(tmp_path / "imgs", digit, 120)
+    assert cvae("relabel", source, "--out", tmp_path / "whole").returncode == 0
+    both = [start(source, "--out", tmp_path / "out", "--batch-size", "8") for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    # The manifest is that of the run that ended last, and whole.
+    assert len(statuses(tmp_path / "out")) == 120
+
+
+def test_shards_at_once_make_what_one_run_makes(cvae: Run, digit: Digit, tmp_path: Path) -> None:
+    source = images(tmp_path / "imgs", digit, 120)
+    assert cvae("relabel", source, "--out", tmp_path / "whole").returncode == 0
+    shards = [start(source, "--out", tmp_path / "out", "--shard", f"{i}/3") for i in (1, 2, 3)]
+    said = [process.communicate(timeout=180)[1] for process in shards]
+    assert [process.returncode for process in shards] == [0, 0, 0], said
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    counts = [len(statuses(tmp_path / "out", f"manifest-{i}-of-3.jsonl")) for i in (1, 2, 3)]
+    assert sum(counts) == 120
+    assert min(counts) > 0
+
+
+def test_a_disk_that_is_full_and_is_made_larger(digit: Digit, tmp_path: Path) -> None:
+    """On a real file system of 200 kB, mounted where only this test sees it."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    source = images(tmp_path / "imgs", digit, 60)
+    (tmp_path / "out").mkdir()
+    run = f"{sys.executable} -m cvae_cli relabel {shlex.quote(str(source))} --out out --batch-size 4"
+    script = f"""
+        mount -t tmpfs -o size=200k none out || exit 99
+        {run} 2> first.txt; echo $? > first.code
+        find out -name '*.png' | sort > first.files
+        find out -name '.*.part' > first.left
+        mount -o remount,size=20m out
+        {run} 2> second.txt; echo $? > second.code
+        find out -type f | sort > second.files
+    """
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], cwd=tmp_path, timeout=300, check=False)
+    if done.returncode == 99:
+        pytest.skip("no file system can be mounted here")
+    read = {file.name: file.read_text() for file in tmp_path.glob("*.*")}
+    assert read["first.code"] == "2\n", read["first.txt"]
+    assert "No space left on device" in read["first.txt"]
+    assert "Traceback" not in read["first.txt"]
+    before = read["first.files"].split()
+    assert 5 < len(before) < 60
+    assert not read["first.left"]
+    assert read["second.code"] == "0\n", read["second.txt"]
+    assert f"{60 - len(before)} done, {len(before)} skipped" in read["second.txt"]
+    assert len(read["second.files"].split()) == 61  # and the manifest
+
+
+def test_an_output_folder_that_becomes_read_only(digit: Digit, tmp_path: Path) -> None:
+    source, out = images(tmp_path / "imgs", digit, 400), tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "cvae_cli",
+        "relabel",
+        str(source),
+        "--out",
+        str(out),
+        "--batch-size",
+        "4",
+    ]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write everything, and there is no setpriv")
+        without = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}", *command]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for_pictures(out, 10, process)
+    folders = [out, *(folder for folder in out.rglob("*") if folder.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    _, said = process.communicate(timeout=120)
+    for folder in folders:
+        folder.chmod(0o755)
+    assert process.returncode == 2
+    assert "cannot be" in said
+    assert "Permission denied" in said
+    assert "Traceback" not in said
+    before = sum(1 for _ in out.rglob("*.png"))
+    assert 10 <= before < 400
+    again = subprocess.run([*command], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert f"{400 - before} done, {before} skipped" in again.stderr
+    assert not [name for name in tree(out) if Path(name).name.startswith(".")]
+
+
+def test_inputs_that_vanish_change_or_are_being_written(cvae: Run, digit: Digit, tmp_path: Path) -> None:
+    source, out = images(tmp_path / "imgs", digit, 300), tmp_path / "out"
+    whole = {file: file.read_bytes() for file in sorted(source.rglob("*.png"))}
+    late = [file for file in whole if file.parent.name == "c"][-30:]
+    vanishing, changing, growing = late[:10], late[10:20], late[20:]
+    # As a download would leave it for a while: cut off.
+    for file in growing:
+        file.write_bytes(whole[file][: len(whole[file]) // 2])
+    process = start(source, "--out", out, "--batch-size", "4")
+    wait_for_pictures(out, 5, process)
+    for file, donor in zip(changing, whole, strict=False):
+        file.write_bytes(whole[donor])
+    for file in vanishing:
+        file.unlink()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 3, said
+    lines = {
+        line["path"]: line for line in map(json.loads, (out / "manifest.jsonl").read_text().splitlines())
+    }
+    reasons = {path: line["reason"] for path, line in lines.items() if line["status"] == "failed"}
+    names = {str(file.relative_to(source)) for file in [*vanishing, *growing]}
+    assert set(reasons) == names
+    assert {reasons[str(file.relative_to(source))] for file in vanishing} == {"no such file"}
+    assert all("damaged" in reasons[str(file.relative_to(source))] for file in growing)
+    # Once they are whole the same command does these, and only these.
+    for file in [*vanishing, *growing]:
+        file.write_bytes(whole[file])
+    again = cvae("relabel", source, "--out", out, "--batch-size", "4")
+    assert again.returncode == 0
+    assert "20 done, 280 skipped" in again.stderr

@@ -1,0 +1,258 @@
+"""A folder of everything that can be wrong with an image, made here, and one run over it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+KINDS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"} | {
+    "PPM": ".ppm"
+}
+MUTANTS_A_KIND = 300
+GIGABYTE = 1 << 30
+WITH_PEAK = """
+import resource, sys
+from cvae_cli.cli import main
+try:
+    main()
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+"""The command, and at its end the most memory that its process took, in KiB."""
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def drawing(seed: int, width: int = 40, height: int = 32, channels: int = 3) -> Image.Image:
+    """Bright strokes on black, other ones for every seed."""
+    random = np.random.default_rng(seed)
+    pixels = np.zeros((height, width, channels), np.uint8)
+    for _ in range(4):
+        y, x = random.integers(2, height - 8), random.integers(2, width - 8)
+        pixels[y : y + random.integers(2, 6), x : x + random.integers(2, 6)] = random.integers(120, 256)
+    return Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+
+
+def mutants(kind: str, count: int) -> dict[str, bytes]:
+    """Files of one format, each damaged in its own way: cut, flipped, overwritten, of a false length."""
+    random = np.random.default_rng(list(KINDS).index(kind))
+    found = {}
+    for number in range(count):
+        whole = bytearray(encoded(drawing(number % 7, channels=3 if number % 2 else 1), kind))
+        how = ("cut", "flip", "burst", "length", "grown")[number % 5]
+        at = int(random.integers(0, len(whole)))
+        if how == "cut":
+            del whole[at:]
+        elif how == "flip":
+            for place in random.integers(0, len(whole), random.integers(1, 6)):
+                whole[place] ^= 1 << int(random.integers(0, 8))
+        elif how == "burst":
+            junk = random.integers(0, 256, min(12, len(whole) - at), dtype=np.uint8).tobytes()
+            whole[at : at + len(junk)] = junk
+        elif how == "length":
+            # Where headers keep sizes, offsets and lengths: the first hundred bytes.
+            place = int(random.integers(4, min(100, len(whole) - 4)))
+            whole[place : place + 4] = struct.pack(
+                ">I", int(random.choice([0, 0xFFFFFFFF, 0x7FFFFFFF, 0x01000000]))
+            )
+        else:
+            whole[at:at] = random.integers(0, 256, 500, dtype=np.uint8).tobytes()
+        found[f"{how}{number:03}{KINDS[kind]}"] = bytes(whole)
+    return found
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def bombs() -> dict[str, bytes]:
+    """Small files that claim to be, or unpack to, very large pictures."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    png = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"\0" * 1_000_000))
+    gif = bytearray(encoded(drawing(1), "GIF"))
+    gif[6:10] = struct.pack("<HH", 65_535, 65_535)
+    tiff = bytearray(encoded(drawing(1), "TIFF"))
+    entries = struct.unpack_from("<I", tiff, 4)[0]
+    for number in range(struct.unpack_from("<H", tiff, entries)[0]):
+        at = entries + 2 + 12 * number
+        if struct.unpack_from("<H", tiff, at)[0] in (256, 257):  # ImageWidth, ImageLength
+            struct.pack_into("<HII", tiff, at + 2, 4, 1, 100_000)
+    webp = bytearray(encoded(Image.new("RGB", (40, 32)), "WEBP", lossless=True))
+    at = webp.index(b"VP8L") + 9
+    struct.pack_into("<I", webp, at, struct.unpack_from("<I", webp, at)[0] | 0x0FFFFFFF)  # 16384 squared
+    text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * 200_000_000, 9))
+    whole = encoded(drawing(2), "PNG")
+    return {
+        "bomb.png": png,
+        "bomb.gif": bytes(gif),
+        "bomb.tif": bytes(tiff),
+        "bomb.webp": bytes(webp),
+        "text.png": whole[:33] + text + whole[33:],
+    }
+
+
+def odd_but_good() -> dict[str, bytes]:
+    """Pictures that are unusual and whole: each must come out."""
+    rgb, grey = drawing(3), drawing(3, channels=1)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    ramp = np.asarray(grey, np.uint16) * 257
+    files = {
+        "small.png": encoded(drawing(3, 28, 28, 1), "PNG"),
+        "long.png": encoded(
+            Image.fromarray(np.pad(np.full((1, 9000), 255, np.uint8), ((0, 0), (10500, 10500)))), "PNG"
+        ),
+        "animated.gif": encoded(rgb, "GIF", save_all=True, append_images=[drawing(4), drawing(5)]),
+        "animated.webp": encoded(rgb, "WEBP", save_all=True, append_images=[drawing(4)]),
+        "cmyk.jpg": encoded(rgb.convert("CMYK"), "JPEG"),
+        "palette.png": encoded(rgb.quantize(8), "PNG", transparency=0),
+        "sixteen.png": encoded(Image.fromarray(ramp), "PNG"),
+        "sixteen.tif": encoded(Image.fromarray(ramp), "TIFF"),
+        "float.tif": encoded(Image.fromarray(np.asarray(grey, np.float32) / 255), "TIFF"),
+        "onebit.png": encoded(grey.point(lambda value: 255 if value > 100 else 0).convert("1"), "PNG"),
+        "alpha.png": encoded(Image.merge("LA", (grey, grey)), "PNG"),
+        "profile.png": encoded(rgb, "PNG", icc_profile=profile),
+        "bad profile.png": encoded(rgb, "PNG", icc_profile=b"\0" * 200),
+        "really a jpeg.png": encoded(rgb, "JPEG"),
+        "really a png.tif": encoded(rgb, "PNG"),
+        "a name with spaces.png": encoded(rgb, "PNG"),
+        "a\nnew line.png": encoded(rgb, "PNG"),
+        "\N{GRINNING FACE}.png": encoded(rgb, "PNG"),
+        "-leading-dash.png": encoded(rgb, "PNG"),
+        "--out.png": encoded(rgb, "PNG"),
+        "%s {} $(true) `true`.png": encoded(rgb, "PNG"),
+        "[red]markup[bold].png": encoded(rgb, "PNG"),
+        os.fsdecode(b"not utf-8 \xff\xfe.png"): encoded(rgb, "PNG"),
+    }
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        files[f"turned{orientation}.jpg"] = encoded(rgb, "JPEG", exif=exif)
+    return files
+
+
+def no_good() -> dict[str, bytes]:
+    """Files that are no pictures, or blank ones: each must fail with a reason."""
+    return {
+        "empty.png": b"",
+        "text.jpg": b"just text",
+        "dot.png": encoded(Image.new("L", (1, 1), 90), "PNG"),
+        "blank.png": encoded(Image.new("RGB", (50, 50), (40, 40, 40)), "PNG"),
+        "script.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
+        "page.png": b"<html><body>404</body></html>",
+        "zeros.tif": bytes(5000),
+    } | bombs()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("corpus") / "imgs"
+    for place, files in {"good": odd_but_good(), "bad": no_good()}.items():
+        (root / place).mkdir(parents=True)
+        for name, content in files.items():
+            (root / place / name).write_bytes(content)
+    for kind in KINDS:
+        (root / "mutants" / kind).mkdir(parents=True)
+        for name, content in mutants(kind, MUTANTS_A_KIND).items():
+            (root / "mutants" / kind / name).write_bytes(content)
+    os.mkfifo(root / "bad" / "pipe.png")
+    (root / "bad" / "device.png").symlink_to("/dev/zero")
+    (root / "bad" / "nowhere.png").symlink_to(root / "gone.png")
+    (root / "good" / "link.png").symlink_to("small.png")
+    (root / "circle").mkdir()
+    (root / "circle" / "again").symlink_to(root, target_is_directory=True)
+    (root / "circle" / "loop.png").symlink_to("loop.png")
+    return root
+
+
+def test_every_kind_of_file_ends_as_done_or_as_failed(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grids"
+    command = [sys.executable, "-c", WITH_PEAK, "relabel", str(corpus), "--out", str(out), "--labels", "7"]
+    run = subprocess.run(command, capture_output=True, timeout=300, check=False)
+    assert run.returncode == 3, run.stderr[-2000:]
+    assert b"Traceback" not in run.stderr
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    files = [
+        os.path.relpath(Path(folder) / name, corpus) for folder, _, names in os.walk(corpus) for name in names
+    ]
+    assert len(files) >= 2000
+    assert len(lines) == len(files)  # the circle is not walked
+    assert {line["status"] for line in lines} == {"done", "failed"}
+    assert all(line["reason"] for line in lines if line["status"] == "failed")
+    assert not [line for line in lines if "memory" in (line["reason"] or "")]
+    by_path = {line["path"]: line for line in lines}
+    good = [line for path, line in by_path.items() if path.startswith("good/")]
+    assert len(good) == len(odd_but_good()) + 1
+    assert {line["status"] for line in good} == {"done"}, [x for x in good if x["status"] != "done"]
+    bad = [line for path, line in by_path.items() if path.startswith(("bad/", "circle/"))]
+    assert {line["status"] for line in bad} == {"failed"}, [x for x in bad if x["status"] != "failed"]
+    # All of it in one process, torch and the model included.
+    assert 1024 * int(run.stderr.split()[-1]) < 1.5 * GIGABYTE
+
+    # The good ones come out as they do by themselves, and nothing was written anywhere else.
+    alone = tmp_path / "alone"
+    command[4], command[6] = str(corpus / "good"), str(alone)
+    assert subprocess.run(command, capture_output=True, timeout=300, check=False).returncode == 0
+    names = sorted(name for name in os.listdir(alone) if name.endswith(".png"))
+    assert len(names) == len(good)
+    same = [_pixels(alone / name) == _pixels(out / "good" / name) for name in names]
+    assert all(same)
+    assert {path.name for path in tmp_path.iterdir()} == {"grids", "alone"}
+
+
+def _pixels(file: Path) -> bytes:
+    with Image.open(file) as image:
+        return image.tobytes()
+
+
+LARGEST = {
+    "rgba": lambda: encoded(_large("RGBA"), "PNG", compress_level=1),
+    "palette": lambda: encoded(_large("P"), "PNG", compress_level=1, transparency=0),
+    "float": lambda: encoded(_large("F"), "TIFF", compression="tiff_deflate"),
+    "sixteen": lambda: encoded(_large("I;16"), "TIFF", compression="tiff_deflate"),
+    "rgb": lambda: encoded(_large("RGB"), "BMP"),
+    "strip": lambda: encoded(Image.new("L", (200_000, 320)), "PNG", compress_level=1),
+}
+
+
+def _large(mode: str) -> Image.Image:
+    """Of as many pixels as are allowed."""
+    image = Image.new(mode, (8000, 8000))
+    image.paste(Image.new(mode, (500, 4000), 1 if mode in ("P", "F") else None), (3000, 2000))
+    return image
+
+
+@pytest.mark.parametrize("what", LARGEST)
+def test_the_largest_image_takes_less_than_a_gigabyte(what: str, tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(LARGEST[what]())
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from cvae_cli.errors import ImageError\n"
+        "from cvae_cli.images import decode, prepare\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "digits = prepare.Target(28, 1, True, 'pad', 1 / 7)\n"
+        "for target in (digits, prepare.Target(32, 3, False, 'crop', 0)):\n"
+        "    try:\n"
+        "        prepare.prepare(decode.decode(decode.read_bytes(Path(sys.argv[1]))).pixels, target)\n"
+        "    except ImageError as error:\n"
+        "        assert 'blank' in str(error), error\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert 1024 * int(run.stdout) < GIGABYTE
