@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -50,3 +52,47 @@ def _cpu_has_bf16() -> bool:
         return False
     # AVX512-BF16 and AMX on x86, BF16 on ARM.
     return any(f" {flag}" in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+_T = TypeVar("_T")
+
+
+class Portions:
+    """Images go through a network so many at once; half as many where those do not fit in memory.
+
+    Attributes:
+        size: how many at once: the network always sees this many, padded where fewer are left.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Begin with ``size`` images at once."""
+        self.size = size
+
+    def run(self, count: int, work: Callable[[slice], _T]) -> list[_T]:
+        """Call ``work`` with the slices that ``count`` images fall into.
+
+        Raises:
+            UserError: not even one image fits in memory.
+        """
+        done: list[_T] = []
+        start = 0
+        while start < count:
+            part = slice(start, min(count, start + self.size))
+            try:
+                done.append(work(part))
+                start = part.stop
+                continue
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+            # Out of the clause, which would keep alive what the failed attempt has allocated.
+            if self.size == 1:
+                raise UserError("the model does not fit in the memory of this device; use --device cpu.")
+            self.size = -(-self.size // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return done
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

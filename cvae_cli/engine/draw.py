@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cvae_cli.engine.device import resolve_device
+from cvae_cli.engine.device import Portions, resolve_device
 from cvae_cli.errors import LabelIgnoredWarning, UserError
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import from_canvas, to_canvas
@@ -59,6 +59,7 @@ class Drawer:
             raise UserError("--precision fp16 needs a GPU; use bf16 or fp32 on the CPU.")
         self.precision = precision
         self.batch_size = batch_size or (32 if self.device.type == "cpu" else 256)
+        self._portions = Portions(self.batch_size)
         model, self.card = weights.load(file)
         self.spec = self.card.spec
         self.model: ConditionalVAE = model.to(memory_format=torch.channels_last).to(self.device)
@@ -102,7 +103,7 @@ class Drawer:
         )
 
     def _canvas(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        batch = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
+        batch = np.zeros((self._portions.size, *images.shape[1:]), np.uint8)
         batch[: len(images)] = images
         return to_canvas(torch.from_numpy(batch).to(self.device), self.spec.canvas_size)
 
@@ -110,17 +111,22 @@ class Drawer:
         """The labels that the model's classifier reads.
 
         Args:
-            images: (N, C, H, W) uint8 at native size, N up to the batch size.
+            images: (N, C, H, W) uint8 at native size.
 
         Returns:
             (N,) int64 labels and (N,) float32 probabilities of them.
         """
-        # In fp32 whatever the precision: it is one small network, and its verdict is printed.
-        with torch.inference_mode():
-            logits = self.model.classify(self._canvas(images))
-            confidence, labels = logits.softmax(dim=1).max(dim=1)
-        count = len(images)
-        return labels[:count].cpu().numpy(), confidence[:count].float().cpu().numpy()
+
+        def read(part: slice) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            # In fp32 whatever the precision: it is one small network, and its verdict is printed.
+            with torch.inference_mode():
+                logits = self.model.classify(self._canvas(images[part]))
+                confidence, labels = logits.softmax(dim=1).max(dim=1)
+            count = len(images[part])
+            return confidence[:count].float().cpu().numpy(), labels[:count].cpu().numpy()
+
+        confidences, labels = zip(*self._portions.run(len(images), read), strict=True)
+        return np.concatenate(labels), np.concatenate(confidences)
 
     def draw(
         self, images: NDArray[np.uint8], labels: NDArray[np.int64], targets: NDArray[np.int64]
@@ -128,20 +134,21 @@ class Drawer:
         """Encode images once, with their own labels, and draw each under several others.
 
         Args:
-            images: (N, C, H, W) uint8 at native size, N up to the batch size.
+            images: (N, C, H, W) uint8 at native size.
             labels: (N,) int64.
             targets: (N, T) int64.
 
         Returns:
             (N, T, C, H, W) uint8 at native size.
         """
-        count = len(images)
-        wanted = np.zeros((self.batch_size, targets.shape[1]), np.int64)
-        wanted[:count] = targets
-        with torch.inference_mode(), self._autocast():
-            mu, _ = self.model.encode(self._canvas(images), self._padded(labels))
-            tiles = self.model.relabel(mu, torch.from_numpy(wanted).to(self.device))
-            return from_canvas(tiles, self.spec.image_size)[:count].cpu().numpy()
+
+        def draw(part: slice) -> NDArray[np.uint8]:
+            with torch.inference_mode(), self._autocast():
+                mu, _ = self.model.encode(self._canvas(images[part]), self._padded(labels[part]))
+                tiles = self.model.relabel(mu, self._padded(targets[part]))
+                return from_canvas(tiles, self.spec.image_size)[: len(images[part])].cpu().numpy()
+
+        return np.concatenate(self._portions.run(len(images), draw))
 
     def draw_each(
         self, images: NDArray[np.uint8], labels: NDArray[np.int64], targets: NDArray[np.int64]
@@ -156,20 +163,17 @@ class Drawer:
         Returns:
             (N, C, H, W) uint8 at native size.
         """
-        parts = [
-            self.draw(images[part], labels[part], targets[part, None])[:, 0]
-            for part in self._parts(len(images))
-        ]
-        return np.concatenate(parts)
+        return self.draw(images, labels, targets[:, None])[:, 0]
 
     def encode(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.float32]:
         """The posterior means, (N, Z) float32, of any number of images under their own labels."""
-        codes = []
-        with torch.inference_mode(), self._autocast():
-            for part in self._parts(len(images)):
+
+        def encode(part: slice) -> NDArray[np.float32]:
+            with torch.inference_mode(), self._autocast():
                 mu, _ = self.model.encode(self._canvas(images[part]), self._padded(labels[part]))
-                codes.append(mu[: len(images[part])].float().cpu().numpy())
-        return np.concatenate(codes)
+                return mu[: len(images[part])].float().cpu().numpy()
+
+        return np.concatenate(self._portions.run(len(images), encode))
 
     def terms(self, images: NDArray[np.uint8], labels: NDArray[np.int64], *, seed: int) -> dict[str, float]:
         """Mean ``elbo``, ``kl`` and ``recon_loss`` in nats, by one sample of each posterior.
@@ -179,23 +183,21 @@ class Drawer:
             labels: (N,) int64.
             seed: of the samples.
         """
-        totals = torch.zeros(2, dtype=torch.float64)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.inference_mode():
-            for part in self._parts(len(images)):
-                count = len(images[part])
+        noise = torch.randn(len(images), self.spec.latent_dim, generator=torch.Generator().manual_seed(seed))
+
+        def measure(part: slice) -> torch.Tensor:
+            count = len(images[part])
+            with torch.inference_mode():
                 x, y = self._canvas(images[part]), self._padded(labels[part])
-                noise = torch.randn(count, self.spec.latent_dim, generator=generator).to(self.device)
-                found = self.model(x[:count], y[:count], noise)
-                totals += count * torch.stack([found.recon_loss, found.kl]).cpu().double()
+                found = self.model(x[:count], y[:count], noise[part].to(self.device))
+                return count * torch.stack([found.recon_loss, found.kl]).cpu().double()
+
+        totals = torch.stack(self._portions.run(len(images), measure)).sum(dim=0)
         recon, kl_mean = (totals / len(images)).tolist()
         return {"recon_loss": recon, "kl": kl_mean, "elbo": -(recon + kl_mean)}
 
-    def _parts(self, count: int) -> list[slice]:
-        return [slice(start, start + self.batch_size) for start in range(0, count, self.batch_size)]
-
     def _padded(self, labels: NDArray[np.int64]) -> torch.Tensor:
-        padded = np.zeros(self.batch_size, np.int64)
+        padded = np.zeros((self._portions.size, *labels.shape[1:]), np.int64)
         padded[: len(labels)] = labels
         return torch.from_numpy(padded).to(self.device)
 
@@ -213,10 +215,11 @@ class Drawer:
             for i in range(count)
         ]
         every = torch.arange(self.spec.num_classes, device=self.device)
-        drawn = []
-        with torch.inference_mode(), self._autocast():
-            for start in range(0, count, self.batch_size):
-                z = torch.stack(styles[start : start + self.batch_size]).to(self.device)
+
+        def draw(part: slice) -> NDArray[np.uint8]:
+            z = torch.stack(styles[part]).to(self.device)
+            with torch.inference_mode(), self._autocast():
                 tiles = self.model.relabel(z, every.expand(len(z), -1))
-                drawn.append(from_canvas(tiles, self.spec.image_size).cpu().numpy())
-        return np.concatenate(drawn)
+                return from_canvas(tiles, self.spec.image_size).cpu().numpy()
+
+        return np.concatenate(self._portions.run(count, draw))

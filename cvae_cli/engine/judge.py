@@ -24,20 +24,42 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cvae_cli import __version__
-from cvae_cli.engine.augment import random_affine
+from cvae_cli.engine.augment import random_affine, random_flip
 from cvae_cli.engine.datasets import LabelledImages
-from cvae_cli.engine.device import bf16_is_fast, resolve_device
+from cvae_cli.engine.device import Portions, bf16_is_fast, resolve_device
 from cvae_cli.errors import UserError, WeightsError
 from cvae_cli.images import grid
 from cvae_cli.model import weights
 
 KIND = "judge"
 SEED = 777
-EPOCHS = 8
 _BATCH = 128
 _LEAST_STEPS = 400
 _LEARNING_RATE = 4e-3
-_AUGMENTATION = {"degrees": 12.0, "scale": 0.1, "shift": 0.07, "shear": 0.15}
+
+
+@dataclass(frozen=True)
+class _Course:
+    """How a judge is trained."""
+
+    widths: tuple[int, int, int]
+    epochs: int
+    augmentation: dict[str, Any]
+    flips: bool
+
+
+_GREY = _Course(
+    widths=(32, 64, 128),
+    epochs=8,
+    augmentation={"degrees": 12.0, "scale": 0.1, "shift": 0.07, "shear": 0.15, "outside": "zeros"},
+    flips=False,
+)
+_RGB = _Course(
+    widths=(64, 128, 256),
+    epochs=14,
+    augmentation={"degrees": 5.0, "scale": 0.1, "shift": 0.1, "outside": "reflection"},
+    flips=True,
+)
 
 
 @dataclass(frozen=True)
@@ -170,7 +192,7 @@ class Judge:
         """
         self.raw, self.spec = read_judge(file)
         network = weights.load_network(file, self.raw, lambda: JudgeNetwork(self.spec))
-        self.file, self.batch_size = file, batch_size
+        self.file, self._portions = file, Portions(batch_size)
         self.device = resolve_device(device)
         self.network = network.to(memory_format=torch.channels_last).to(self.device)
 
@@ -185,17 +207,18 @@ class Judge:
         Args:
             images: (N, C, H, W) uint8, of the judge's size and channels.
         """
-        probabilities, features = [], []
-        for start in range(0, len(images), self.batch_size):
-            part = images[start : start + self.batch_size]
-            batch = np.zeros((self.batch_size, *part.shape[1:]), np.uint8)
-            batch[: len(part)] = part
+
+        def read(part: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            count = len(images[part])
+            batch = np.zeros((self._portions.size, *images.shape[1:]), np.uint8)
+            batch[:count] = images[part]
             x = torch.from_numpy(batch).to(self.device).float() / 255
             with torch.inference_mode():
                 found = self.network.features(x.contiguous(memory_format=torch.channels_last))
                 share = self.network.head(found).softmax(dim=1)
-            probabilities.append(share[: len(part)].cpu().numpy())
-            features.append(found[: len(part)].cpu().numpy())
+            return share[:count].cpu().numpy(), found[:count].cpu().numpy()
+
+        probabilities, features = zip(*self._portions.run(len(images), read), strict=True)
         return Verdict(np.concatenate(probabilities), np.concatenate(features))
 
 
@@ -288,7 +311,7 @@ def train_judge(
     data_set: str,
     command: str,
     device: str = "auto",
-    epochs: int = EPOCHS,
+    epochs: int | None = None,
     seed: int = SEED,
     test: LabelledImages | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -296,7 +319,8 @@ def train_judge(
     """Train a judge on real images and write its weights.
 
     AdamW under one cycle of the learning rate (Smith & Topin 2018), each image a little rotated,
-    scaled, sheared and shifted. Nothing is selected: the last weights are the judge.
+    scaled, sheared and shifted, a photograph mirrored too. Nothing is selected: the last weights
+    are the judge.
 
     Args:
         data: real training images.
@@ -305,7 +329,7 @@ def train_judge(
         data_set: the name of the data set.
         command: the command line that makes this judge again.
         device: as ``--device``.
-        epochs: passes over the images, more where they are few.
+        epochs: passes over the images, more where they are few; by default enough for their kind.
         seed: of the weights, the order and the changes.
         test: real test images, to measure the finished judge on.
         progress: told after each step how many are done, of how many.
@@ -317,11 +341,13 @@ def train_judge(
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        spec = JudgeSpec(data.classes, data.images.shape[-1], data.images.shape[1])
+        channels = data.images.shape[1]
+        course = _GREY if channels == 1 else _RGB
+        spec = JudgeSpec(data.classes, data.images.shape[-1], channels, course.widths)
         network = JudgeNetwork(spec, training=True).to(memory_format=torch.channels_last).to(where)
         batch = max(1, min(_BATCH, len(data) // 8))
         # A small set is passed over more often.
-        epochs = max(epochs, -(-_LEAST_STEPS // (len(data) // batch)))
+        epochs = max(epochs or course.epochs, -(-_LEAST_STEPS // (len(data) // batch)))
         steps = epochs * (len(data) // batch)
         optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
@@ -330,7 +356,8 @@ def train_judge(
         for _ in range(epochs):
             order = torch.randperm(len(data))[: len(data) // batch * batch]
             for chosen in order.split(batch):
-                x = random_affine(data.images[chosen].to(where).float() / 255, **_AUGMENTATION)
+                x = data.images[chosen].to(where).float() / 255
+                x = random_affine(random_flip(x) if course.flips else x, **course.augmentation)
                 with torch.autocast(where.type, torch.bfloat16, enabled=bf16_is_fast(where)):
                     logits = network(x.contiguous(memory_format=torch.channels_last))
                 loss = F.cross_entropy(logits.float(), data.labels[chosen].to(where))
@@ -364,7 +391,7 @@ def train_judge(
                 "minutes": round((time.monotonic() - began) / 60, 1),
                 "learning_rate": _LEARNING_RATE,
                 "batch_size": batch,
-                "augmentation": _AUGMENTATION,
+                "augmentation": course.augmentation | {"flips": course.flips},
             },
             licence="MIT",
             kind=KIND,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cvae_cli.engine.device import bf16_is_fast, resolve_device
 from cvae_cli.engine.draw import Drawer
@@ -70,3 +71,42 @@ def test_no_such_device(device: str) -> None:
 def test_half_precision_is_for_gpus() -> None:
     with pytest.raises(UserError, match="fp16"):
         Drawer(MNIST, device="cpu", precision="fp16")
+
+
+def test_a_batch_that_does_not_fit_in_memory_is_halved(
+    digit: Callable[[int], np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels, targets = batch(digit, 8), np.arange(8), np.tile(np.arange(10), (8, 1))
+    expected = Drawer(MNIST, device="cpu", batch_size=2).draw(images, labels, targets)
+    drawer = Drawer(MNIST, device="cpu", batch_size=8)
+    sizes = []
+    relabel = drawer.model.relabel
+
+    def small_memory(mu: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(mu))
+        if len(mu) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return relabel(mu, wanted)
+
+    monkeypatch.setattr(drawer.model, "relabel", small_memory)
+    assert np.array_equal(drawer.draw(images, labels, targets), expected)
+    assert sizes == [8, 4, 2, 2, 2, 2]
+    # It has learned what fits.
+    drawer.draw(images, labels, targets)
+    assert sizes[6:] == [2, 2, 2, 2]
+
+
+def test_an_image_that_does_not_fit_by_itself_is_a_clear_message(
+    digit: Callable[[int], np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawer = Drawer(MNIST, device="cpu", batch_size=4)
+
+    def no_memory(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(drawer.model, "relabel", no_memory)
+    with pytest.raises(UserError, match="does not fit in the memory"):
+        drawer.draw(batch(digit, 4), np.arange(4), np.zeros((4, 1), np.int64))
+    monkeypatch.setattr(drawer.model, "relabel", lambda *_: 1 / torch.zeros(2, 3) @ torch.zeros(2, 3))
+    with pytest.raises(RuntimeError, match="shapes"):
+        drawer.draw(batch(digit, 4), np.arange(4), np.zeros((4, 1), np.int64))
