@@ -1,0 +1,253 @@
+"""How fast ``cvae relabel`` is, where the time goes, and how the prior work's way compares.
+
+    python benchmarks/engine.py --data-dir data --plot engine.png
+
+In one run, on a folder of digits (the MNIST test set as PNG files) and a folder of photographs
+(the same digits as a phone would take them: JPEG files of 1200x900 pixels): the whole command;
+each of its stages alone on one core; the prior work's network and its whole way; and the memory
+of runs over 2,000 and over many more images. Prints a table, and draws it where asked to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from prior_work import PriorWork, figure
+
+from cvae_cli.engine.datasets import load
+from cvae_cli.engine.draw import Drawer
+from cvae_cli.engine.relabel import image_target
+from cvae_cli.images import decode, grid, prepare, save
+from cvae_cli.model import weights
+
+TARGETS = 9
+
+
+@dataclass
+class Whole:
+    """One run of the command."""
+
+    seconds: float
+    first: float
+    """Until the first picture was there."""
+    peak: int
+    """Bytes of memory."""
+
+
+def relabel(source: Path, out: Path, model: str) -> Whole:
+    """Run the command over a folder."""
+    command = [sys.executable, "-m", "cvae_cli", "-q", "relabel", str(source)]
+    began = time.monotonic()
+    process = subprocess.Popen([*command, "--model", model, "--out", str(out)])
+    first = None
+    while first is None and process.poll() is None:
+        time.sleep(0.005)
+        if out.is_dir() and any(entry.name.endswith(".png") for entry in os.scandir(out)):
+            first = time.monotonic() - began
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"cvae relabel ended with {os.waitstatus_to_exitcode(status)}")
+    return Whole(time.monotonic() - began, first or float("nan"), usage.ru_maxrss * 1024)
+
+
+def per_image(work: Callable[[int], object], count: int) -> float:
+    """CPU seconds that one image takes, after one that warms up."""
+    work(0)
+    began = time.process_time()
+    for number in range(count):
+        work(number)
+    return (time.process_time() - began) / count
+
+
+def stages(files: list[Path], model: str, scratch: Path) -> dict[str, float]:
+    """CPU seconds an image of each stage by itself, on one core."""
+    torch.set_num_threads(1)
+    card = weights.read_card(weights.resolve(model))
+    target, names = image_target(card.spec), card.spec.classes[:TARGETS]
+    layout = grid.Layout(card.spec.image_size, card.spec.channels)
+    read = [prepare.prepare(decode.decode(decode.read_bytes(file)).pixels, target) for file in files]
+    drawer = Drawer(card.file, device="cpu")
+    batch = np.stack([item.native for item in read[: drawer.batch_size]])
+    labels = np.full(len(batch), TARGETS, np.int64)
+    every = np.tile(np.arange(TARGETS), (len(batch), 1))
+    tiles = drawer.draw(batch, labels, every)
+
+    def load_one(number: int) -> None:
+        prepare.prepare(decode.decode(decode.read_bytes(files[number])).pixels, target)
+
+    def compose(number: int) -> np.ndarray:
+        item = read[number]
+        pairs = [
+            (name, item.undo(tile)) for name, tile in zip(names, tiles[number % len(tiles)], strict=True)
+        ]
+        return grid.draw_row(layout, grid.Original(item.shown, "7", "folder"), pairs)
+
+    cards = [compose(number) for number in range(len(files))]
+    provenance = {"some": "provenance " * 20}
+    content = [save.encode_png(card, provenance) for card in cards]
+    return {
+        "decode, prepare": per_image(load_one, len(files)),
+        "network": per_image(lambda _: drawer.draw(batch, labels, every), 20) / len(batch),
+        "compose": per_image(compose, len(files)),
+        "encode PNG": per_image(lambda i: save.encode_png(cards[i], provenance), len(files)),
+        "write": per_image(lambda i: save.write_file(scratch / f"{i}.png", content[i]), len(files)),
+    }
+
+
+def prior_work(scratch: Path, threads: int, images: int = 12) -> tuple[str, float, float]:
+    """Seconds an image of its network, and of its network and figures together."""
+    torch.set_num_threads(threads)
+    network = PriorWork().eval()
+    x = torch.rand(TARGETS, 3, 32, 32)
+
+    def draw() -> np.ndarray:
+        with torch.no_grad():
+            drawn = network(x)
+        return drawn.permute(0, 2, 3, 1).clamp(0, 1).numpy()
+
+    def timed(work: Callable[[], object]) -> float:
+        work()
+        began = time.monotonic()
+        for _ in range(images):
+            work()
+        return (time.monotonic() - began) / images
+
+    alone = timed(draw)
+    whole = timed(lambda: figure(x[0].permute(1, 2, 0).numpy(), draw(), str(scratch / "figure.png")))
+    return network.source, alone, whole
+
+
+def digits(data_dir: Path, folder: Path, count: int) -> Path:
+    """Test digits as PNG files."""
+    data = load("mnist", data_dir, train=False)
+    folder.mkdir()
+    for number in range(count):
+        Image.fromarray(data.images[number % len(data), 0].numpy()).save(folder / f"{number:06}.png")
+    return folder
+
+
+def photographs(data_dir: Path, folder: Path, count: int) -> Path:
+    """Test digits as dark strokes on lit paper, with grain, as JPEG files of 1200x900 pixels."""
+    data = load("mnist", data_dir, train=False)
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    light = np.linspace(235, 190, 1200)[None] - np.linspace(0, 15, 900)[:, None]
+    for number in range(count):
+        ink = Image.fromarray(data.images[number, 0].numpy()).resize((500, 500), Image.Resampling.BICUBIC)
+        page = light + random.normal(0, 3, (900, 1200))
+        page[200:700, 350:850] -= np.asarray(ink) * 0.7
+        Image.fromarray(page.clip(0, 255).astype(np.uint8)).save(folder / f"{number:06}.jpg", quality=90)
+    return folder
+
+
+def many(source: Path, folder: Path, count: int) -> Path:
+    """As many images as wanted, as links to those of a folder, a thousand a sub-folder."""
+    files = sorted(source.iterdir())
+    for number in range(count):
+        below = folder / f"{number // 1000:04}"
+        below.mkdir(parents=True, exist_ok=True)
+        os.link(files[number % len(files)], below / f"{number:07}{files[0].suffix}")
+    return folder
+
+
+def main() -> None:
+    """Measure everything and print it."""
+    parser = argparse.ArgumentParser(description="The speed and memory of cvae relabel.")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--model", default="mnist")
+    parser.add_argument("--images", type=int, default=2000, help="digits; of photographs a quarter")
+    parser.add_argument("--many", type=int, default=0, help="images for the memory of a long run (100000)")
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    print(f"{platform.processor() or platform.machine()}, {cores} cores, torch {torch.__version__}")
+    scratch = Path(tempfile.mkdtemp(prefix="cvae-"))
+    rows: list[tuple[str, float]] = []
+    shares: dict[str, dict[str, float]] = {}
+    try:
+        sources = {
+            "digits": digits(arguments.data_dir, scratch / "digits", arguments.images),
+            "photographs": photographs(arguments.data_dir, scratch / "photographs", arguments.images // 4),
+        }
+        source, network, way = prior_work(scratch, cores)
+        print(f"prior work ({source}): network {1 / network:.1f} images/s, whole {1 / way:.1f} images/s")
+        rows += [("prior work, network", 1 / network), ("prior work, whole", 1 / way)]
+        for name, folder in sources.items():
+            files = sorted(folder.iterdir())
+            few = shutil.copytree(folder, scratch / f"{name}-1", ignore=lambda _, all_: sorted(all_)[1:])
+            start = relabel(few, scratch / f"{name}-1-out", arguments.model)
+            run = relabel(folder, scratch / f"{name}-out", arguments.model)
+            net = len(files) / run.seconds
+            # Without what every run takes to start: Python, torch and the model.
+            steady = (len(files) - 1) / (run.seconds - start.seconds)
+            each = stages(files[:200], arguments.model, scratch)
+            shares[name] = each
+            bound = cores / sum(each.values())
+            rows.append((f"cvae, {name}", steady))
+            print(f"\n{name}: {len(files)} images, {run.seconds:.1f} s, first grid after {run.first:.1f} s")
+            print(f"  whole run               {net:8.0f} images/s {TARGETS * net:8.0f} tiles/s")
+            print(f"  without its start       {steady:8.0f} images/s {TARGETS * steady:8.0f} tiles/s")
+            print(f"  x prior work's network  {steady * network:8.0f}")
+            print(f"  x prior work's whole    {steady * way:8.0f}")
+            for stage, seconds in each.items():
+                share = seconds / sum(each.values())
+                print(f"  {stage:22}  {1000 * seconds:8.2f} ms of one core, {share:4.0%}")
+            print(f"  of what that allows     {steady / bound:8.0%} (on {cores} cores {bound:.0f} images/s)")
+            print(f"  peak memory             {run.peak / 1e6:8.0f} MB")
+        if arguments.many:
+            some, all_ = (
+                relabel(
+                    many(sources["digits"], scratch / f"many-{count}", count),
+                    scratch / f"many-{count}-out",
+                    arguments.model,
+                )
+                for count in (2000, arguments.many)
+            )
+            print(f"\npeak memory of 2,000 images:   {some.peak / 1e6:8.0f} MB")
+            print(f"peak memory of {arguments.many:,} images: {all_.peak / 1e6:8.0f} MB, ", end="")
+            print(f"{all_.peak / some.peak - 1:+.1%}; {arguments.many / all_.seconds:.0f} images/s")
+        if arguments.plot:
+            plot(rows, shares, arguments.plot)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def plot(rows: list[tuple[str, float]], shares: dict[str, dict[str, float]], file: Path) -> None:
+    """Images a second, and what one image costs, side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawn, (left, right) = pyplot.subplots(1, 2, figsize=(11, 3.5), layout="constrained")
+    bars = left.barh([name for name, _ in rows], [value for _, value in rows])
+    left.bar_label(bars, fmt="%.3g", padding=3)
+    left.set(xscale="log", xlabel="images per second", xlim=(1, 4 * max(value for _, value in rows)))
+    left.invert_yaxis()
+    names = list(shares)
+    done = np.zeros(len(names))
+    for stage in next(iter(shares.values())):
+        values = np.array([1000 * shares[name][stage] for name in names])
+        right.barh(names, values, left=done, label=stage)
+        done += values
+    right.set(xlabel="ms of one core per image")
+    right.invert_yaxis()
+    right.legend(fontsize="small")
+    drawn.savefig(file, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
