@@ -14,6 +14,7 @@ from PIL import Image
 
 from cvae_cli.model.spec import ModelSpec
 
+CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 EXAMPLES = Path(__file__).parent.parent / "examples" / "digits"
 
 
@@ -139,4 +140,23 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
         header = b"".join(number.to_bytes(4, "big") for number in (2049, count))
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    return root
+
+
+@pytest.fixture(scope="session")
+def photo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of our own making in CIFAR-10's class folders: a colour and a texture a class.
+
+    34 images a class to train on, and 4 to test on.
+    """
+    root = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for part, count in (("train", 34), ("test", 4)):
+        for label, name in enumerate(CIFAR10_CLASSES):
+            folder = root / "cifar10" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 80, (32, 32, 3)).astype(np.uint8)
+                pixels[:: 1 + label % 5, :, label % 3] += 100
+                Image.fromarray(pixels).save(folder / f"{number:04}.png")
     return root

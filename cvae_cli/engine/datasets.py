@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cvae_cli.errors import DataError
@@ -70,7 +73,67 @@ def load_mnist(data_dir: Path, *, train: bool) -> LabelledImages:
     return LabelledImages(data.data[:, None].contiguous(), data.targets.long(), tuple("0123456789"))
 
 
-_LOADERS: dict[str, Callable[..., LabelledImages]] = {"mnist": load_mnist}
+def load_cifar10(data_dir: Path, *, train: bool) -> LabelledImages:
+    """CIFAR-10 (Krizhevsky 2009), from class folders or through torchvision.
+
+    Class folders are ``cifar10/{train,test}/CLASS/*`` below the given folder, or the same without
+    ``cifar10/``. Where there are none torchvision reads its own files, or downloads them.
+
+    Raises:
+        DataError: it is not there and cannot be downloaded, or it is damaged.
+    """
+    part = "train" if train else "test"
+    for folder in (data_dir / "cifar10" / part, data_dir / part):
+        if all((folder / name).is_dir() for name in _CIFAR10_CLASSES):
+            return load_class_folders(folder, _CIFAR10_CLASSES)
+    from torchvision.datasets import CIFAR10
+
+    try:
+        data = CIFAR10(str(data_dir), train=train, download=False)
+    except RuntimeError:
+        try:
+            data = CIFAR10(str(data_dir), train=train, download=True)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"CIFAR-10 is not in {data_dir} and could not be downloaded ({_first_line(error)}). "
+                "Name with --data-dir the folder that holds cifar-10-batches-py/, or class folders "
+                "cifar10/train/airplane/ and so on, or run again where there is a network."
+            ) from error
+    except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(
+            f"the CIFAR-10 files in {data_dir} are damaged ({_first_line(error)}); "
+            "delete them to have them downloaded again."
+        ) from error
+    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    return LabelledImages(images, torch.tensor(data.targets), _CIFAR10_CLASSES)
+
+
+def load_class_folders(folder: Path, classes: tuple[str, ...]) -> LabelledImages:
+    """All images of ``folder/CLASS/``, by name; they must be RGB and of one size.
+
+    Raises:
+        DataError: a file that cannot be read, images of several sizes, or none.
+    """
+    images, labels = [], []
+    for label, name in enumerate(classes):
+        for file in sorted((folder / name).iterdir()):
+            try:
+                with Image.open(file) as image:
+                    images.append(np.asarray(image.convert("RGB")))
+            except (OSError, ValueError) as error:
+                raise DataError(f"{file}: cannot be read as an image ({_first_line(error)}).") from error
+            labels.append(label)
+    sizes = {image.shape for image in images}
+    if len(sizes) != 1:
+        raise DataError(
+            f"{folder}: {'images of several sizes' if sizes else 'no images'} in its class folders."
+        )
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return LabelledImages(stacked, torch.tensor(labels), classes)
+
+
+_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_LOADERS: dict[str, Callable[..., LabelledImages]] = {"mnist": load_mnist, "cifar10": load_cifar10}
 NAMES = tuple(_LOADERS)
 
 

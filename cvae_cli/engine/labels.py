@@ -18,12 +18,19 @@ class Label:
     source: str
 
 
+_SHORT_NAMES = {"plane": "airplane", "car": "automobile"}
+"""As many write classes of CIFAR-10; they stand for them where a model has no class of that name."""
+
+
 def class_index(name: str, classes: tuple[str, ...]) -> int | None:
-    """The index of a class by its name, in any case; ``None`` if there is no such class."""
+    """The index of a class by its name, in any case, or by its short name; ``None`` if there is none."""
     if name in classes:
         return classes.index(name)
     folded = [other.casefold() for other in classes]
-    return folded.index(name.casefold()) if folded.count(name.casefold()) == 1 else None
+    wanted = name.casefold()
+    if wanted not in folded:
+        wanted = _SHORT_NAMES.get(wanted, wanted)
+    return folded.index(wanted) if folded.count(wanted) == 1 else None
 
 
 def require_class(name: str, classes: tuple[str, ...], *, what: str) -> int:

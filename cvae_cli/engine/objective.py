@@ -9,13 +9,14 @@ that one backward pass and one optimiser serve all three.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from cvae_cli.engine.augment import random_affine
+from cvae_cli.engine.augment import differentiable, random_affine, random_flip
 from cvae_cli.engine.recipes import Recipe
 from cvae_cli.model import losses
 from cvae_cli.model.canvas import to_canvas
@@ -30,7 +31,7 @@ def other_labels(y: Tensor, num_classes: int) -> Tensor:
     return (y + torch.randint(1, num_classes, y.shape, device=y.device)) % num_classes
 
 
-def frozen(module: nn.Module, *inputs: Tensor) -> Tensor:
+def frozen(module: nn.Module, *inputs: Tensor) -> Any:
     """Call a module so that gradients reach its inputs but not its parameters."""
     parameters = {name: value.detach() for name, value in module.named_parameters()}
     return functional_call(module, parameters, inputs)
@@ -47,9 +48,10 @@ class Objective(nn.Module):
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
         self.discriminator: nn.Module | None = None
         if recipe.loss.realism:
-            self.discriminator = ProjectionDiscriminator(recipe.spec, recipe.discriminator_width).to(
-                memory_format=torch.channels_last
+            discriminator = ProjectionDiscriminator(
+                recipe.spec, recipe.discriminator_width, centred=recipe.discriminator_centred
             )
+            self.discriminator = discriminator.to(memory_format=torch.channels_last)
         classes = recipe.spec.num_classes
         self.style_mean: Tensor
         self.style_std: Tensor
@@ -79,7 +81,7 @@ class Objective(nn.Module):
             images: (N, C, H, W) uint8.
             y: (N,) int64.
         """
-        if not self.recipe.style:
+        if self.recipe.style != "strokes":
             return
         style = torch.cat([losses.stroke_style(self.to_input(part)) for part in images.split(1000)])
         for label in range(self.recipe.spec.num_classes):
@@ -135,7 +137,7 @@ class Objective(nn.Module):
             y: (B,) int64.
         """
         weights, num_classes = self.recipe.loss, self.recipe.spec.num_classes
-        x = self.to_input(images)
+        x = self._changed(self.to_input(images))
         target = other_labels(y, num_classes)
 
         # The image itself takes the short way, around the common code: there and back is the
@@ -151,7 +153,7 @@ class Objective(nn.Module):
         own_logits, tile_logits = logits.chunk(2)
         tile = torch.sigmoid(tile_logits)
 
-        recon_loss = losses.bernoulli_nll(own_logits, x)
+        recon_loss = self.model.recon_loss(own_logits, x)
         # From N(centre, I), not from the prior in the common code: that follows the codes, and
         # they would shrink together without end.
         kl = losses.gaussian_kl(mu.float() - self.model.common.centre[y], logvar)
@@ -162,9 +164,11 @@ class Objective(nn.Module):
             terms["sharpness"] = losses.absolute_error(own_logits, x)
             loss = loss + weights.sharpness * terms["sharpness"]
 
-        augmented = random_affine(x, *self.recipe.classifier_affine)
+        outside = "reflection" if self.recipe.spec.fit == "crop" else "zeros"
+        augmented = random_affine(x, *self.recipe.classifier_affine, outside=outside)
         terms["classifier"] = F.cross_entropy(self.model.classify(augmented).float(), y)
-        terms["target"] = F.cross_entropy(frozen(self.model.classifier, tile).float(), target)
+        read = frozen(self.model.classifier, tile).float()
+        terms["target"] = self._misread(F.cross_entropy(read, target, reduction="none"))
         loss = loss + terms["classifier"] + weights.target * terms["target"]
 
         if weights.cycle:
@@ -177,14 +181,49 @@ class Objective(nn.Module):
             terms["style"] = self._style_difference(x, y, tile, target)
             loss = loss + weights.style * terms["style"]
         if self.discriminator is not None:
-            scores = self.discriminator(torch.cat([x, tile.detach()]), torch.cat([y, target]))
-            real, fake = scores.chunk(2)
-            terms["discriminator"] = losses.discriminator_hinge(real, fake)
-            terms["realism"] = -frozen(self.discriminator, tile, target).float().mean()
+            terms |= self._realism(x, y, tile, target, torch.sigmoid(own_logits))
             loss = loss + terms["discriminator"] + weights.realism * terms["realism"]
+            if weights.features:
+                loss = loss + weights.features * terms["features"]
 
         self._follow_codes(mu, logvar, y)
         terms["loss"] = loss
+        return terms
+
+    def _changed(self, x: Tensor) -> Tensor:
+        """Training images with the changes of the recipe, (B, C, H, W) in [0, 1]."""
+        if self.recipe.flips:
+            x = random_flip(x)
+        if self.recipe.input_share:
+            chosen = torch.rand(len(x), device=x.device) < self.recipe.input_share
+            x = torch.where(chosen[:, None, None, None], random_affine(x, *self.recipe.input_affine), x)
+        return x
+
+    def _misread(self, cross_entropy: Tensor) -> Tensor:
+        """What the classifier's cross-entropy of each tile, (B,), adds up to."""
+        beyond = F.relu(cross_entropy - self.recipe.target_margin)
+        return (beyond + self.recipe.target_square * beyond.square()).mean()
+
+    def _realism(self, x: Tensor, y: Tensor, tile: Tensor, target: Tensor, own: Tensor) -> dict[str, Tensor]:
+        """The discriminator's loss, and what it holds against what was drawn."""
+        assert self.discriminator is not None
+        drawn, labels = tile, target
+        if self.recipe.loss.features:
+            drawn, labels = torch.cat([tile, own]), torch.cat([target, y])
+        images = torch.cat([x, drawn])
+        if self.recipe.discriminator_augments:
+            images = differentiable(images, groups=len(images) // len(x))
+        scores, maps = self.discriminator(images.detach(), torch.cat([y, labels]))
+        real, fake = scores[: len(x)], scores[len(x) :]
+        judged, drawn_maps = frozen(self.discriminator, images[len(x) :], labels)
+        terms = {
+            "discriminator": losses.discriminator_hinge(real, fake),
+            "realism": -judged.float().mean(),
+        }
+        if self.recipe.loss.features:
+            pairs = zip(maps, drawn_maps, strict=True)
+            each = [F.l1_loss(b[len(x) :].float(), a[: len(x)].detach().float()) for a, b in pairs]
+            terms["features"] = torch.stack(each).sum()
         return terms
 
     @staticmethod
@@ -194,7 +233,12 @@ class Objective(nn.Module):
         return mu.float() + sampled * torch.randn_like(mu) * (0.5 * logvar).exp()
 
     def _style_difference(self, x: Tensor, y: Tensor, tile: Tensor, target: Tensor) -> Tensor:
-        """How far tiles stand from where their originals stand, each among its class."""
+        """How far tiles stand from where their originals stand.
+
+        Strokes each among its class; colours as they are, which is what keeps a picture.
+        """
+        if self.recipe.style == "colours":
+            return F.l1_loss(losses.colour_layout(tile), losses.colour_layout(x))
         wanted = (losses.stroke_style(x) - self.style_mean[y]) / self.style_std[y]
         found = (losses.stroke_style(tile) - self.style_mean[target]) / self.style_std[target]
         # Beyond three standard deviations are scribbles that another class has no match for.

@@ -27,9 +27,13 @@ class LossWeights:
     image must carry the style it was drawn from."""
     sharpness: float = 0.0
     """Of the absolute error of the reconstruction, summed over pixels."""
+    features: float = 0.0
+    """Of the difference between an image and its reconstruction in the discriminator's features
+    (Larsen et al. 2016, "Autoencoding beyond pixels"); not zero, it also has the discriminator
+    judge reconstructions."""
     style: float = 0.0
-    """Of the difference in style, in standard deviations, between an image among its class and
-    what is drawn from it among the target's."""
+    """Of the difference in style between an image and what is drawn from it: see
+    ``Recipe.style``."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,26 @@ class Recipe:
     """The discriminator's learning rate, relative to the model's."""
     discriminator_betas: tuple[float, float] = (0.5, 0.99)
     """Of its Adam: less momentum than the model's, since what it learns from keeps moving."""
+    discriminator_centred: bool = False
+    """See :class:`cvae_cli.model.network.ProjectionDiscriminator`."""
+    discriminator_augments: bool = False
+    """Whether images are changed at random before the discriminator sees them."""
+    target_margin: float = 0.0
+    """Cross-entropy of a tile, in nats, below which the classifier asks no more of it: a
+    photograph of a horse need not be more of a horse than real ones are."""
+    target_square: float = 0.0
+    """How much of the square of that cross-entropy is added to it: one tile that is read wrong
+    then weighs more than many that are nearly right."""
+    flips: bool = False
+    """Whether half of the images are mirrored."""
+    input_share: float = 0.0
+    """Share of the training images that are changed as ``input_affine`` says: hands that the set
+    does not have, so that drawings from elsewhere are understood."""
+    input_affine: tuple[float, float, float, float] = (5.0, 0.07, 0.02, 0.12)
+    """Their largest rotation (degrees), change of scale, shift and shear (shares of the side)."""
     style: str = ""
-    """What ``style`` compares: ``strokes``, or nothing."""
+    """What ``style`` compares: ``strokes``, in standard deviations among its class; ``colours``,
+    of a grid of 4x4 fields, in shares of the range; or nothing."""
     common_code: float = 0.6
     """How far the covariances of the classes' codes are brought together, from 0 to 1; their
     means always are. The farther, the less the code tells of the label, and the less of the hand
@@ -91,14 +113,48 @@ MNIST = Recipe(
         channels=1,
         latent_dim=64,
         widths=(128, 64, 32, 16),
+        label_dim=32,
         polarity="light-on-dark",
         fit="pad",
         margin=1 / 7,
     ),
     batch_size=64,
     learning_rate=2e-3,
-    loss=LossWeights(kl=0.15, target=20.0, realism=6.0, cycle=1.5, sharpness=2.0, style=5.0),
+    loss=LossWeights(kl=0.15, target=25.0, realism=8.0, cycle=1.5, sharpness=2.5, style=5.0),
+    discriminator_rate=2.0,
+    target_square=0.5,
+    input_share=0.3,
     style="strokes",
 )
 
-RECIPES = {"mnist": MNIST}
+CIFAR10 = Recipe(
+    spec=ModelSpec(
+        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        image_size=32,
+        canvas_size=32,
+        channels=3,
+        latent_dim=128,
+        widths=(256, 128, 64, 32),
+        decoder_widths=(128, 96, 64, 32),
+        arch="residual",
+        label_dim=32,
+        classifier_width=64,
+        likelihood="laplace",
+        fit="crop",
+    ),
+    batch_size=64,
+    learning_rate=7e-4,
+    betas=(0.5, 0.99),
+    # The likelihood of a photograph is two thousand nats: the terms are scaled to stand beside it.
+    loss=LossWeights(recon=0.002, kl=0.003, target=0.3, realism=0.5, cycle=0.01, features=2.0, style=3.0),
+    discriminator_width=64,
+    discriminator_centred=True,
+    discriminator_augments=True,
+    target_margin=0.3,
+    flips=True,
+    style="colours",
+    common_code=1.0,
+    classifier_affine=(10.0, 0.1, 0.1),
+)
+
+RECIPES = {"mnist": MNIST, "cifar10": CIFAR10}

@@ -9,9 +9,9 @@ from typing import Any
 from cvae_cli.errors import WeightsError
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "arch": ("compact",),
+    "arch": ("compact", "residual"),
     "channels": (1, 3),
-    "likelihood": ("bernoulli",),
+    "likelihood": ("bernoulli", "laplace"),
     "polarity": ("light-on-dark", "any"),
     "fit": ("pad", "crop"),
 }
@@ -30,9 +30,14 @@ class ModelSpec:
         channels: 1 (grey) or 3 (RGB).
         latent_dim: length of the latent vector ``z``.
         widths: channels of the feature maps at 1/8, 1/4, 1/2 and 1/1 of the canvas.
+        decoder_widths: the same of the decoder, where ``arch`` is ``residual``; else empty.
         label_dim: length of the learned embedding of a label.
-        arch: the network family.
-        likelihood: the distribution of a pixel given ``z`` and ``y``.
+        classifier_width: channels of the first feature map of the classifier that reads the
+            label of images that come without one.
+        arch: the decoder: ``compact``, one convolution a scale, for strokes; ``residual``, two and a
+            normalisation, for photographs.
+        likelihood: the distribution of a pixel given ``z`` and ``y``: ``bernoulli`` for strokes,
+            ``laplace``, with one learned scale, for photographs.
         label_in_encoder: whether ``encode`` uses the label.
         polarity: ``light-on-dark`` where the training images are bright strokes on black, so
             that other input may have to be inverted; ``any`` otherwise.
@@ -50,6 +55,8 @@ class ModelSpec:
     latent_dim: int = 16
     widths: tuple[int, int, int, int] = (128, 64, 32, 16)
     label_dim: int = 16
+    decoder_widths: tuple[int, ...] = ()
+    classifier_width: int = 32
     arch: str = "compact"
     likelihood: str = "bernoulli"
     label_in_encoder: bool = True
@@ -66,14 +73,16 @@ class ModelSpec:
             raise WeightsError("spec: classes must be at least two different names")
         if not all(isinstance(name, str) and name for name in self.classes):
             raise WeightsError("spec: every class name must be a non-empty string")
-        for name in ("image_size", "canvas_size", "latent_dim", "label_dim"):
+        for name in ("image_size", "canvas_size", "latent_dim", "label_dim", "classifier_width"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
                 raise WeightsError(f"spec: {name} must be a whole number from 1 to 4096")
         if self.canvas_size % 8 or self.canvas_size < self.image_size:
             raise WeightsError("spec: canvas_size must be a multiple of 8, at least image_size")
-        if len(self.widths) != 4 or not all(isinstance(w, int) and 1 <= w <= 4096 for w in self.widths):
-            raise WeightsError("spec: widths must be four whole numbers from 1 to 4096")
+        for name, wanted in (("widths", 4), ("decoder_widths", 4 if self.arch == "residual" else 0)):
+            widths = getattr(self, name)
+            if len(widths) != wanted or not all(isinstance(w, int) and 1 <= w <= 4096 for w in widths):
+                raise WeightsError(f"spec: {name} must be {wanted} whole numbers from 1 to 4096")
         if not isinstance(self.label_in_encoder, bool):
             raise WeightsError("spec: label_in_encoder must be true or false")
         if not isinstance(self.margin, (int, float)) or not 0 <= self.margin < 0.5:
@@ -104,7 +113,7 @@ class ModelSpec:
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
         }
-        for key in ("classes", "widths"):
+        for key in ("classes", "widths", "decoder_widths"):
             if key in values and not isinstance(values[key], tuple):
                 raise WeightsError(f"spec: {key} must be a list")
         try:

@@ -33,6 +33,14 @@ def test_rules(rule: str, path: str, label: Label | None) -> None:
     assert LabelRule(rule, CLASSES).label(found(path)) == label
 
 
+def test_short_names_stand_for_classes_of_cifar10() -> None:
+    photographs = ("airplane", "automobile", "ship")
+    assert [class_index(name, photographs) for name in ("plane", "Car", "ship", "boat")] == [0, 1, 2, None]
+    assert class_index("car", ("automobile", "car")) == 1  # a class of that very name
+    assert class_index("plane", CLASSES) is None
+    assert LabelRule("auto", photographs).label(found("car/x.png")) == Label(1, "folder")
+
+
 def test_a_folder_that_is_no_class() -> None:
     with pytest.raises(ImageError, match="'notes' is no class"):
         LabelRule("folder", CLASSES).label(found("notes/x.png"))

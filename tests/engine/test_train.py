@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from cvae_cli.engine import datasets
-from cvae_cli.engine.objective import Objective, frozen, other_labels, random_affine
-from cvae_cli.engine.recipes import MNIST, RECIPES, Recipe
+from cvae_cli.engine.objective import Objective, frozen, other_labels
+from cvae_cli.engine.recipes import CIFAR10, MNIST, RECIPES, Recipe
 from cvae_cli.engine.train import TrainOptions, train
 from cvae_cli.errors import DataError, UserError
 from cvae_cli.model import weights
@@ -269,16 +269,6 @@ def test_other_labels_are_other_and_uniform() -> None:
     assert counts.min() > 0.85 * counts.max()
 
 
-def test_random_affine_keeps_what_it_is_told_to() -> None:
-    x = torch.zeros(4, 1, 32, 32)
-    x[:, :, 12:20, 12:20] = 1
-    torch.testing.assert_close(random_affine(x, 0, 0, 0), x)
-    moved = random_affine(x, 15, 0.15, 0.15)
-    assert (moved - x).abs().mean() > 0.01
-    assert moved.min() >= 0
-    assert moved.max() <= 1 + 1e-5
-
-
 def test_averaged_weights_follow() -> None:
     objective = Objective(MNIST)
     with torch.no_grad():
@@ -373,3 +363,42 @@ def test_the_model_follows_its_codes_while_it_trains() -> None:
     assert float(objective.code_share.sum()) == pytest.approx(1, abs=1e-4)
     parameters = {name for name, _ in objective.named_parameters()}
     assert not any("code_" in name or "common" in name for name in parameters)
+
+
+def test_photographs_are_trained_on_from_class_folders(photo_dir: Path, tmp_path: Path) -> None:
+    seen = Recorder()
+    train(short(photo_dir, tmp_path / "run", data="cifar10", epochs=2), seen)
+    model, card = weights.load(tmp_path / "run" / "model.safetensors")
+    assert card.raw["data_set"] == "cifar10"
+    assert model.spec.classes[:2] == ("airplane", "automobile")
+    # The scale of the likelihood is learned with the rest.
+    assert model.log_scale.item() != -2.0
+    assert seen.epochs[1]["recon_loss"] < seen.epochs[0]["recon_loss"]
+
+
+def test_reconstructions_are_judged_too_where_features_are_compared() -> None:
+    torch.manual_seed(0)
+    objective = Objective(CIFAR10)
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    terms = objective.training_terms(images, torch.arange(4))
+    terms["features"].backward()
+    assert objective.discriminator is not None
+    assert all(value.grad is None for value in objective.discriminator.parameters())
+    assert objective.model.decoder.out.weight.grad.abs().sum() > 0
+
+
+def test_the_classifier_asks_no_more_of_a_tile_that_is_good_enough() -> None:
+    objective = Objective(replace(MNIST, target_margin=0.5, target_square=2.0))
+    assert objective._misread(torch.tensor([0.1, 0.4])).item() == 0
+    assert objective._misread(torch.tensor([0.1, 1.5])).item() == pytest.approx((1 + 2 * 1) / 2)
+
+
+def test_some_of_the_images_are_changed_and_the_set_itself_is_not() -> None:
+    torch.manual_seed(0)
+    objective = Objective(replace(MNIST, input_share=0.5))
+    images = torch.randint(0, 256, (40, 1, 28, 28), dtype=torch.uint8)
+    before = images.clone()
+    x = objective.to_input(images)
+    changed = objective._changed(x.clone())
+    assert 5 < (changed != x).any(dim=(1, 2, 3)).sum() < 35
+    assert torch.equal(images, before)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
+from torch.distributions import Bernoulli, Independent, Laplace, Normal, kl_divergence
 
 from cvae_cli.model import losses
 
@@ -24,6 +24,28 @@ def test_bernoulli_nll_is_that_of_torch_distributions() -> None:
     logits, x = torch.randn(4, 1, 6, 6), torch.randint(0, 2, (4, 1, 6, 6)).float()
     expected = -Independent(Bernoulli(logits=logits), 3).log_prob(x).mean()
     assert losses.bernoulli_nll(logits, x).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_laplace_nll_is_that_of_torch_distributions() -> None:
+    logits, x, log_scale = torch.randn(4, 3, 6, 6), torch.rand(4, 3, 6, 6), torch.tensor(-1.7)
+    expected = -Independent(Laplace(torch.sigmoid(logits), log_scale.exp()), 3).log_prob(x).mean()
+    assert losses.laplace_nll(logits, x, log_scale).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_best_laplace_scale_is_the_mean_error() -> None:
+    logits, x = torch.zeros(1, 1, 2, 2), torch.tensor([0.4, 0.6, 0.3, 0.7]).reshape(1, 1, 2, 2)
+    log_scale = torch.tensor(0.15).log().requires_grad_()
+    losses.laplace_nll(logits, x, log_scale).backward()
+    assert log_scale.grad is not None
+    assert log_scale.grad.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_colour_layout_is_the_means_of_fields() -> None:
+    x = torch.zeros(2, 3, 8, 8)
+    x[1, 2, 2:4, 6:8] = 1  # the second row of fields, the last column
+    layout = losses.colour_layout(x)
+    assert layout.shape == (2, 48)
+    assert layout[1].nonzero().tolist() == [[2 * 16 + 1 * 4 + 3]]
 
 
 def test_hinge_is_zero_beyond_the_margin_only() -> None:

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import torch
+
+from cvae_cli.engine.augment import differentiable, random_affine, random_flip
+
+
+def test_random_affine_keeps_what_it_is_told_to() -> None:
+    x = torch.zeros(4, 1, 32, 32)
+    x[:, :, 12:20, 12:20] = 1
+    torch.testing.assert_close(random_affine(x, 0, 0, 0), x)
+    moved = random_affine(x, 15, 0.15, 0.15)
+    assert (moved - x).abs().mean() > 0.01
+    assert moved.min() >= 0
+    assert moved.max() <= 1 + 1e-5
+
+
+def test_random_affine_can_fill_from_the_image() -> None:
+    x = torch.ones(16, 3, 16, 16)
+    assert random_affine(x, 10, 0.1, 0.2).min() < 0.5
+    torch.testing.assert_close(random_affine(x, 10, 0.1, 0.2, outside="reflection"), x)
+
+
+def test_random_flip_mirrors_about_half() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(200, 3, 4, 4)
+    flipped = random_flip(x)
+    mirrored = (flipped == x.flip(3)).all(dim=(1, 2, 3))
+    assert ((flipped == x).all(dim=(1, 2, 3)) ^ mirrored).all()
+    assert 60 < mirrored.sum() < 140
+
+
+def test_differentiable_changes_groups_alike_and_images_apart() -> None:
+    torch.manual_seed(0)
+    one = torch.rand(1, 3, 16, 16).expand(6, -1, -1, -1)
+    changed = differentiable(torch.cat([one, one]), groups=2)
+    assert changed.shape == (12, 3, 16, 16)
+    torch.testing.assert_close(changed[:6], changed[6:])
+    assert all(not torch.equal(changed[0], changed[i]) for i in range(1, 6))
+
+
+def test_differentiable_cuts_out_and_lets_gradients_through_elsewhere() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(50, 3, 16, 16, requires_grad=True)
+    changed = differentiable(x)
+    changed.sum().backward()
+    assert x.grad is not None
+    gone = (changed == 0).all(dim=1).float().mean()
+    assert 0.05 < gone < 0.4  # a square of 7 of 16 pixels a side, less beyond the edge, and shifts
+    assert (x.grad != 0).float().mean() > 0.5

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cvae_cli.engine import datasets
+from cvae_cli.errors import DataError
+
+
+def test_cifar10_is_read_from_class_folders(photo_dir: Path) -> None:
+    data = datasets.load("cifar10", photo_dir, train=True)
+    assert data.images.shape == (340, 3, 32, 32)
+    assert data.labels.bincount().tolist() == [34] * 10
+    assert data.classes[3] == "cat"
+    # The folder of the set itself will do as well.
+    inside = datasets.load("cifar10", photo_dir / "cifar10", train=False)
+    assert len(inside) == 40
+
+
+def test_a_damaged_or_odd_image_is_named(photo_dir: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(photo_dir / "cifar10", root)
+    file = root / "test" / "cat" / "0001.png"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    with pytest.raises(DataError, match=r"cat/0001\.png: cannot be read"):
+        datasets.load("cifar10", root, train=False)
+    from PIL import Image
+
+    Image.new("RGB", (30, 32)).save(file)
+    with pytest.raises(DataError, match="several sizes"):
+        datasets.load("cifar10", root, train=False)
+
+
+def test_without_files_or_network_it_says_what_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", refuse)
+    with pytest.raises(DataError, match=r"could not be downloaded \(no network\).*cifar-10-batches-py"):
+        datasets.load("cifar10", tmp_path, train=True)
