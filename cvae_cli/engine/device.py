@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,6 +53,16 @@ def _cpu_has_bf16() -> bool:
         return False
     # AVX512-BF16 and AMX on x86, BF16 on ARM.
     return any(f" {flag}" in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+@contextmanager
+def one_core_a_thread() -> Iterator[Callable[[], None]]:
+    """A function by which a thread is told to run networks on one core; at the end all is as before."""
+    before = torch.get_num_threads()
+    try:
+        yield lambda: torch.set_num_threads(1)
+    finally:
+        torch.set_num_threads(before)
 
 
 _T = TypeVar("_T")

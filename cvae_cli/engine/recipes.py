@@ -146,7 +146,7 @@ CIFAR10 = Recipe(
     learning_rate=7e-4,
     betas=(0.5, 0.99),
     # The likelihood of a photograph is two thousand nats: the terms are scaled to stand beside it.
-    loss=LossWeights(recon=0.002, kl=0.003, target=0.3, realism=0.5, cycle=0.01, features=2.0, style=3.0),
+    loss=LossWeights(recon=0.001, kl=0.006, target=1.0, realism=1.0, cycle=0.01, features=4.0, style=5.0),
     discriminator_width=64,
     discriminator_centred=True,
     discriminator_augments=True,

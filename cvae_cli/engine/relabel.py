@@ -1,9 +1,10 @@
 """Relabelling folders: every image drawn under every label that is not its own.
 
-Files and the network work at the same time. A few threads read, decode and prepare images
-ahead of the network; the calling thread feeds it batches; the same threads compose, encode and
-write the pictures behind it. A window bounds how many images are in flight, so memory does not
-grow with their number, and outcomes come in the order in which the images were found.
+Files and the network work at the same time. A thread for each core reads, decodes and prepares
+images, runs the network on a batch of them (on a GPU a thread of its own does), and composes,
+encodes and writes the pictures; the calling thread only hands out what is to be done. A window
+bounds how many images are in flight, so memory does not grow with their number, and outcomes
+come in the order in which the images were found.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae_cli import __version__
+from cvae_cli.engine.device import one_core_a_thread
 from cvae_cli.engine.draw import Drawer, resolve_precision
 from cvae_cli.engine.judge import Judge, find_judge, mark
 from cvae_cli.engine.labels import Label, LabelRule, require_class
@@ -35,8 +37,8 @@ from cvae_cli.outcomes import ImageOutcome, Status
 _PICTURES_VERSION = 1
 """Raised when the same options begin to make other pictures, so that finished ones are redone."""
 
-_WINDOW_BATCHES = 4
-"""Batches of images that may be in flight."""
+_BATCHES_AHEAD = 2
+"""Batches of images that are loaded or written beside those that are drawn."""
 
 TILES = "tiles"
 _FINISHED = "finished before"
@@ -125,10 +127,12 @@ def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
         # All tiles of a batch at once: again one shape for the whole run.
         batch = drawer.batch_size * max(1, job.columns)
         job.judge = Judge(judge_file, device=options.device, batch_size=batch)
-    with save.Manifest(options.out, _manifest_name(options.shard)) as manifest:
-        for outcome in _run(job, drawer, chain(first, stream)):
-            line = {**outcome.to_dict(), "model": card.name, "model_sha256": card.sha256}
-            manifest.write(line)
+    with (
+        save.Manifest(options.out, _manifest_name(options.shard)) as manifest,
+        one_core_a_thread() as initialise,
+    ):
+        for outcome in _run(job, drawer, chain(first, stream), initialise):
+            manifest.write({**outcome.to_dict(), "model": card.name, "model_sha256": card.sha256})
             yield outcome
 
 
@@ -174,12 +178,12 @@ def label_note(label_source: str | None, confidence: float | None) -> str:
 
 
 def default_workers() -> int:
-    """Threads for reading and writing: one for each processor this process may use, up to 16."""
+    """Threads for all the work: one for each processor this process may use, up to 64."""
     try:
         count = len(os.sched_getaffinity(0))
     except AttributeError:
         count = os.cpu_count() or 1
-    return min(16, max(2, count))
+    return min(64, max(2, count))
 
 
 @dataclass
@@ -241,15 +245,24 @@ class _Job:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Slot:
     """One image on its way through a run."""
 
     found: discover.Found
     loading: Future[_Loaded | ImageOutcome] | None = None
     loaded: _Loaded | None = None
-    finishing: Future[ImageOutcome] | None = None
+    drawn: Future[dict[_Slot, Future[ImageOutcome]]] | None = None
+    """Of its batch; then, for each of its images, the future of what is being written."""
     outcome: ImageOutcome | None = None
+
+    def is_finished(self) -> bool:
+        """Whether its outcome can be had without waiting."""
+        return (
+            self.drawn is not None
+            and self.drawn.done()
+            and (self.drawn.exception() is not None or self.drawn.result()[self].done())
+        )
 
 
 @dataclass(frozen=True)
@@ -272,13 +285,19 @@ class _Loaded:
     steps: dict[str, Any] = field(default_factory=dict)
 
 
-def _run(job: _Job, drawer: Drawer, stream: Iterator[discover.Found]) -> Iterator[ImageOutcome]:
+def _run(
+    job: _Job, drawer: Drawer, stream: Iterator[discover.Found], initialise: Callable[[], None]
+) -> Iterator[ImageOutcome]:
     workers = job.options.workers or default_workers()
-    window = _WINDOW_BATCHES * drawer.batch_size
+    on_cpu = drawer.device.type == "cpu"
+    # On the CPU each thread draws a batch of its own on one core: threads that share a batch spend
+    # much of their time waiting for each other. A GPU takes one batch after the other.
+    window = ((workers if on_cpu else 1) + _BATCHES_AHEAD) * drawer.batch_size
     slots: deque[_Slot] = deque()  # in flight, in order
     ready: list[_Slot] = []  # loaded, waiting for a batch to be full
     waiting: deque[_Slot] = deque()  # still loading, in order
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="cvae")
+    pool = ThreadPoolExecutor(workers, "cvae", initialise)
+    drawing = pool if on_cpu else ThreadPoolExecutor(1, "cvae-draw")
     exhausted = False
     try:
         while True:
@@ -299,20 +318,22 @@ def _run(job: _Job, drawer: Drawer, stream: Iterator[discover.Found]) -> Iterato
                 else:
                     slot.loaded = result
                     ready.append(slot)
-            # A batch that cannot fill up now is drawn as it is: at the end, or where the window
-            # is full of images that were finished before.
-            stuck = not waiting and (exhausted or len(slots) >= window)
+            # A batch that cannot fill up is drawn as it is: at the end, or where all that is in
+            # flight waits for it (images that were finished before take up the window too).
+            stuck = not waiting and (exhausted or (len(slots) >= window and slots[0] in ready))
             if len(ready) == drawer.batch_size or (ready and stuck):
-                _draw_batch(job, drawer, ready, pool)
-                ready = []
+                batch, ready = ready, []
+                drawn = drawing.submit(_draw_batch, job, drawer, batch, pool)
+                for slot in batch:
+                    slot.drawn = drawn
             # Wait for the oldest only when there is nothing else to do.
             full = exhausted or len(slots) >= window
-            while slots and (slots[0].outcome or slots[0].finishing):
+            while slots and (slots[0].outcome or slots[0].drawn):
                 head = slots[0]
-                if head.finishing is not None:
-                    if not head.finishing.done() and not (full and not waiting):
+                if head.drawn is not None:
+                    if not head.is_finished() and (waiting or not full):
                         break
-                    head.outcome = head.finishing.result()
+                    head.outcome = head.drawn.result()[head].result()
                 slots.popleft()
                 assert head.outcome is not None
                 yield head.outcome
@@ -321,6 +342,7 @@ def _run(job: _Job, drawer: Drawer, stream: Iterator[discover.Found]) -> Iterato
                 return
     finally:
         # Also when the caller stops early: what was begun is dropped or finished, not left half.
+        drawing.shutdown(wait=True, cancel_futures=True)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -407,7 +429,9 @@ def _finished(job: _Job, found: discover.Found, label: Label | None, fingerprint
     )
 
 
-def _draw_batch(job: _Job, drawer: Drawer, batch: list[_Slot], pool: ThreadPoolExecutor) -> None:
+def _draw_batch(
+    job: _Job, drawer: Drawer, batch: list[_Slot], pool: ThreadPoolExecutor
+) -> dict[_Slot, Future[ImageOutcome]]:
     """Run the network on a batch and hand its images on to be written."""
     loaded = [slot.loaded for slot in batch if slot.loaded is not None]
     images = np.stack([item.prepared.native for item in loaded])
@@ -427,9 +451,10 @@ def _draw_batch(job: _Job, drawer: Drawer, batch: list[_Slot], pool: ThreadPoolE
     if job.judge is not None:
         probabilities = job.judge.read(tiles.reshape(-1, *tiles.shape[2:])).probabilities
         judged = list(probabilities.reshape(*tiles.shape[:2], -1))  # (T, K) each
+    finishing = {}
     for i, slot in enumerate(batch):
         assert slot.loaded is not None
-        slot.finishing = pool.submit(
+        finishing[slot] = pool.submit(
             _finish,
             job,
             slot.loaded,
@@ -440,6 +465,7 @@ def _draw_batch(job: _Job, drawer: Drawer, batch: list[_Slot], pool: ThreadPoolE
             judged[i],
         )
         slot.loaded = None
+    return finishing
 
 
 def _finish(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import pickle
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cvae_cli.errors import UnknownModelError, WeightsError
 from cvae_cli.model import weights
@@ -183,3 +186,44 @@ def test_a_header_whose_length_begins_like_a_pickle_is_no_pickle(small_model: Pa
     assert small_model.read_bytes()[:1] in (b"\x80", b"P")
     assert load(small_model.read_bytes())
     weights.load(small_model)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=8)), max_size=4))
+def test_any_damage_is_refused_before_a_tensor_is_used(small_model: Path, changes: list) -> None:
+    """By the checksum; and where someone has made that fit, by the checks that come after it."""
+    whole, card = small_model.read_bytes(), small_model.with_suffix(".json").read_text()
+    content = bytearray(whole)
+    for at, junk in changes:
+        at %= min(len(content), 6000)  # the header, where it hurts
+        content[at : at + len(junk)] = junk
+    small_model.write_bytes(content)
+    if content != whole:
+        with pytest.raises(WeightsError):
+            weights.load(small_model)
+    rewrite(small_model, bytes(content))
+    with contextlib.suppress(WeightsError):
+        weights.load(small_model)
+    small_model.write_bytes(whole)
+    small_model.with_suffix(".json").write_text(card)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), value=_JSON)
+def test_any_metadata_is_read_or_refused(small_model: Path, data: st.DataObject, value: object) -> None:
+    card = small_model.with_suffix(".json")
+    text = card.read_text()
+    raw = json.loads(text)
+    place = raw["spec"] if data.draw(st.booleans()) else raw
+    place[data.draw(st.sampled_from(sorted(place)))] = value
+    card.write_text(json.dumps(raw))
+    with contextlib.suppress(WeightsError):
+        weights.load(small_model)
+    card.write_text(text)
