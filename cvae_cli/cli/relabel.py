@@ -60,7 +60,9 @@ if TYPE_CHECKING:
 @options.precision
 @click.option("--batch-size", type=click.IntRange(1, 65536), help="Images at once.  [default: by device]")
 @click.option(
-    "--workers", type=click.IntRange(1, 256), help="Threads that read and write.  [default: the processors]"
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Threads that read, write and, on the CPU, draw.  [default: the processors]",
 )
 @options.check
 @click.option(

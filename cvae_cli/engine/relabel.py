@@ -61,7 +61,7 @@ class RelabelOptions:
         device: as ``--device``.
         precision: as ``--precision``.
         batch_size: images at once; ``None`` chooses.
-        workers: threads for reading and writing; ``None`` chooses.
+        workers: threads for reading and writing, and on the CPU for drawing; ``None`` chooses.
         check: have a judge read every tile.
         min_confidence: leave out tiles that the judge gives less than this probability of
             their target, with ``tiles``; ``None`` for none. It implies ``check``.
