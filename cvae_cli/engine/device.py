@@ -79,8 +79,8 @@ class Portions:
         """Begin with ``size`` images at once."""
         self.size = size
 
-    def run(self, count: int, work: Callable[[slice], _T]) -> list[_T]:
-        """Call ``work`` with the slices that ``count`` images fall into.
+    def run(self, count: int, work: Callable[[slice, int], _T]) -> list[_T]:
+        """Call ``work`` with each slice that ``count`` images fall into, and the size to pad it to.
 
         Raises:
             UserError: not even one image fits in memory.
@@ -88,18 +88,19 @@ class Portions:
         done: list[_T] = []
         start = 0
         while start < count:
-            part = slice(start, min(count, start + self.size))
+            size = self.size  # another thread may halve it meanwhile
+            part = slice(start, min(count, start + size))
             try:
-                done.append(work(part))
+                done.append(work(part, size))
                 start = part.stop
                 continue
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
             # Out of the clause, which would keep alive what the failed attempt has allocated.
-            if self.size == 1:
+            if size == 1:
                 raise UserError("the model does not fit in the memory of this device; use --device cpu.")
-            self.size = -(-self.size // 2)
+            self.size = min(self.size, -(-size // 2))
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         return done

@@ -102,8 +102,8 @@ class Drawer:
             self.device.type, dtype=PRECISIONS[self.precision], enabled=self.precision != "fp32"
         )
 
-    def _canvas(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        batch = np.zeros((self._portions.size, *images.shape[1:]), np.uint8)
+    def _canvas(self, images: NDArray[np.uint8], size: int) -> torch.Tensor:
+        batch = np.zeros((size, *images.shape[1:]), np.uint8)
         batch[: len(images)] = images
         return to_canvas(torch.from_numpy(batch).to(self.device), self.spec.canvas_size)
 
@@ -117,10 +117,10 @@ class Drawer:
             (N,) int64 labels and (N,) float32 probabilities of them.
         """
 
-        def read(part: slice) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        def read(part: slice, size: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             # In fp32 whatever the precision: it is one small network, and its verdict is printed.
             with torch.inference_mode():
-                logits = self.model.classify(self._canvas(images[part]))
+                logits = self.model.classify(self._canvas(images[part], size))
                 confidence, labels = logits.softmax(dim=1).max(dim=1)
             count = len(images[part])
             return confidence[:count].float().cpu().numpy(), labels[:count].cpu().numpy()
@@ -142,10 +142,10 @@ class Drawer:
             (N, T, C, H, W) uint8 at native size.
         """
 
-        def draw(part: slice) -> NDArray[np.uint8]:
+        def draw(part: slice, size: int) -> NDArray[np.uint8]:
             with torch.inference_mode(), self._autocast():
-                mu, _ = self.model.encode(self._canvas(images[part]), self._padded(labels[part]))
-                tiles = self.model.relabel(mu, self._padded(targets[part]))
+                mu, _ = self.model.encode(self._canvas(images[part], size), self._padded(labels[part], size))
+                tiles = self.model.relabel(mu, self._padded(targets[part], size))
                 return from_canvas(tiles, self.spec.image_size)[: len(images[part])].cpu().numpy()
 
         return np.concatenate(self._portions.run(len(images), draw))
@@ -168,9 +168,9 @@ class Drawer:
     def encode(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.float32]:
         """The posterior means, (N, Z) float32, of any number of images under their own labels."""
 
-        def encode(part: slice) -> NDArray[np.float32]:
+        def encode(part: slice, size: int) -> NDArray[np.float32]:
             with torch.inference_mode(), self._autocast():
-                mu, _ = self.model.encode(self._canvas(images[part]), self._padded(labels[part]))
+                mu, _ = self.model.encode(self._canvas(images[part], size), self._padded(labels[part], size))
                 return mu[: len(images[part])].float().cpu().numpy()
 
         return np.concatenate(self._portions.run(len(images), encode))
@@ -185,10 +185,10 @@ class Drawer:
         """
         noise = torch.randn(len(images), self.spec.latent_dim, generator=torch.Generator().manual_seed(seed))
 
-        def measure(part: slice) -> torch.Tensor:
+        def measure(part: slice, size: int) -> torch.Tensor:
             count = len(images[part])
             with torch.inference_mode():
-                x, y = self._canvas(images[part]), self._padded(labels[part])
+                x, y = self._canvas(images[part], size), self._padded(labels[part], size)
                 found = self.model(x[:count], y[:count], noise[part].to(self.device))
                 return count * torch.stack([found.recon_loss, found.kl]).cpu().double()
 
@@ -196,8 +196,8 @@ class Drawer:
         recon, kl_mean = (totals / len(images)).tolist()
         return {"recon_loss": recon, "kl": kl_mean, "elbo": -(recon + kl_mean)}
 
-    def _padded(self, labels: NDArray[np.int64]) -> torch.Tensor:
-        padded = np.zeros((self._portions.size, *labels.shape[1:]), np.int64)
+    def _padded(self, labels: NDArray[np.int64], size: int) -> torch.Tensor:
+        padded = np.zeros((size, *labels.shape[1:]), np.int64)
         padded[: len(labels)] = labels
         return torch.from_numpy(padded).to(self.device)
 
@@ -216,7 +216,7 @@ class Drawer:
         ]
         every = torch.arange(self.spec.num_classes, device=self.device)
 
-        def draw(part: slice) -> NDArray[np.uint8]:
+        def draw(part: slice, size: int) -> NDArray[np.uint8]:
             z = torch.stack(styles[part]).to(self.device)
             with torch.inference_mode(), self._autocast():
                 tiles = self.model.relabel(z, every.expand(len(z), -1))

@@ -208,9 +208,9 @@ class Judge:
             images: (N, C, H, W) uint8, of the judge's size and channels.
         """
 
-        def read(part: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        def read(part: slice, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             count = len(images[part])
-            batch = np.zeros((self._portions.size, *images.shape[1:]), np.uint8)
+            batch = np.zeros((size, *images.shape[1:]), np.uint8)
             batch[:count] = images[part]
             x = torch.from_numpy(batch).to(self.device).float() / 255
             with torch.inference_mode():
