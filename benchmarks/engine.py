@@ -53,11 +53,12 @@ def relabel(source: Path, out: Path, model: str) -> Whole:
     began = time.monotonic()
     process = subprocess.Popen([*command, "--model", model, "--out", str(out)])
     first = None
-    while first is None and process.poll() is None:
-        time.sleep(0.005)
-        if out.is_dir() and any(entry.name.endswith(".png") for entry in os.scandir(out)):
+    ended = 0
+    while not ended:
+        if first is None and next(out.rglob("*.png"), None) is not None:
             first = time.monotonic() - began
-    _, status, usage = os.wait4(process.pid, 0)
+        ended, status, usage = os.wait4(process.pid, 0 if first else os.WNOHANG)
+        time.sleep(0.005)
     if status:
         sys.exit(f"cvae relabel ended with {os.waitstatus_to_exitcode(status)}")
     return Whole(time.monotonic() - began, first or float("nan"), usage.ru_maxrss * 1024)

@@ -44,6 +44,9 @@ POINTS = {
     "no discriminator": weights(realism=0.0),
     "no cycle": weights(cycle=0.0),
     "target 2": weights(target=2.0),
+    "no square of the cross-entropy": replace(MNIST, target_square=0.0),
+    "no distorted images": replace(MNIST, input_share=0.0),
+    "discriminator at the model's rate": replace(MNIST, discriminator_rate=1.0),
     "latent 16": replace(MNIST, spec=replace(MNIST.spec, latent_dim=16)),
 }
 COLUMNS = {

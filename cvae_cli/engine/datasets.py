@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from cvae_cli.errors import DataError
+from cvae_cli.errors import DataError, ImageError
+from cvae_cli.images import decode
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,10 @@ def load_class_folders(folder: Path, classes: tuple[str, ...]) -> LabelledImages
     for label, name in enumerate(classes):
         for file in sorted((folder / name).iterdir()):
             try:
-                with Image.open(file) as image:
-                    images.append(np.asarray(image.convert("RGB")))
-            except (OSError, ValueError) as error:
-                raise DataError(f"{file}: cannot be read as an image ({_first_line(error)}).") from error
+                pixels = decode.decode(decode.read_bytes(file)).pixels
+            except ImageError as error:
+                raise DataError(f"{file}: cannot be read as an image ({error}).") from error
+            images.append(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))  # grey ones too
             labels.append(label)
     sizes = {image.shape for image in images}
     if len(sizes) != 1:

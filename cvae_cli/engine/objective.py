@@ -215,10 +215,10 @@ class Objective(nn.Module):
             images = differentiable(images, groups=len(images) // len(x))
         scores, maps = self.discriminator(images.detach(), torch.cat([y, labels]))
         real, fake = scores[: len(x)], scores[len(x) :]
-        judged, drawn_maps = frozen(self.discriminator, images[len(x) :], labels)
+        drawn_scores, drawn_maps = frozen(self.discriminator, images[len(x) :], labels)
         terms = {
             "discriminator": losses.discriminator_hinge(real, fake),
-            "realism": -judged.float().mean(),
+            "realism": -drawn_scores.float().mean(),
         }
         if self.recipe.loss.features:
             pairs = zip(maps, drawn_maps, strict=True)

@@ -29,8 +29,8 @@ class LossWeights:
     """Of the absolute error of the reconstruction, summed over pixels."""
     features: float = 0.0
     """Of the difference between an image and its reconstruction in the discriminator's features
-    (Larsen et al. 2016, "Autoencoding beyond pixels"); not zero, it also has the discriminator
-    judge reconstructions."""
+    (Larsen et al. 2016, "Autoencoding beyond pixels"); not zero, the discriminator
+    sees reconstructions too."""
     style: float = 0.0
     """Of the difference in style between an image and what is drawn from it: see
     ``Recipe.style``."""

@@ -298,6 +298,8 @@ def _run(
     waiting: deque[_Slot] = deque()  # still loading, in order
     pool = ThreadPoolExecutor(workers, "cvae", initialise)
     drawing = pool if on_cpu else ThreadPoolExecutor(1, "cvae-draw")
+    # Where the thread that draws is one of many it writes too: handing on costs more than it saves.
+    finish = _at_once if on_cpu else pool.submit
     exhausted = False
     try:
         while True:
@@ -323,7 +325,7 @@ def _run(
             stuck = not waiting and (exhausted or (len(slots) >= window and slots[0] in ready))
             if len(ready) == drawer.batch_size or (ready and stuck):
                 batch, ready = ready, []
-                drawn = drawing.submit(_draw_batch, job, drawer, batch, pool)
+                drawn = drawing.submit(_draw_batch, job, drawer, batch, finish)
                 for slot in batch:
                     slot.drawn = drawn
             # Wait for the oldest only when there is nothing else to do.
@@ -344,6 +346,16 @@ def _run(
         # Also when the caller stops early: what was begun is dropped or finished, not left half.
         drawing.shutdown(wait=True, cancel_futures=True)
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _at_once(work: Callable[..., ImageOutcome], *arguments: Any) -> Future[ImageOutcome]:
+    """As an executor's ``submit``, in the calling thread."""
+    done: Future[ImageOutcome] = Future()
+    try:
+        done.set_result(work(*arguments))
+    except Exception as error:
+        done.set_exception(error)
+    return done
 
 
 def _identify(job: _Job, found: discover.Found) -> _Identified | ImageOutcome:
@@ -430,7 +442,7 @@ def _finished(job: _Job, found: discover.Found, label: Label | None, fingerprint
 
 
 def _draw_batch(
-    job: _Job, drawer: Drawer, batch: list[_Slot], pool: ThreadPoolExecutor
+    job: _Job, drawer: Drawer, batch: list[_Slot], finish: Callable[..., Future[ImageOutcome]]
 ) -> dict[_Slot, Future[ImageOutcome]]:
     """Run the network on a batch and hand its images on to be written."""
     loaded = [slot.loaded for slot in batch if slot.loaded is not None]
@@ -454,7 +466,7 @@ def _draw_batch(
     finishing = {}
     for i, slot in enumerate(batch):
         assert slot.loaded is not None
-        finishing[slot] = pool.submit(
+        finishing[slot] = finish(
             _finish,
             job,
             slot.loaded,

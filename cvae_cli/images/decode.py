@@ -67,8 +67,11 @@ def read_bytes(file: Path) -> bytes:
             raise ImageError("not a regular file")
         if info.st_size > MAX_BYTES:
             raise ImageError(f"file of {info.st_size / 1e9:.1f} GB is over the limit of 1 GB")
-        with os.fdopen(descriptor, "rb", closefd=False) as stream:
-            content = stream.read()
+        # One read for all of it and one that finds the end, since a file may grow meanwhile.
+        parts = [os.read(descriptor, info.st_size + 1)]
+        while parts[-1] and sum(map(len, parts)) <= MAX_BYTES:
+            parts.append(os.read(descriptor, 1 << 20))
+        content = b"".join(parts)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
     finally:

@@ -83,15 +83,29 @@ def write_file(file: Path, content: bytes) -> None:
     """
     temporary = file.parent / _temporary_name()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(content)
+            try:
+                _write_bytes(temporary, content)
+            except FileNotFoundError:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                _write_bytes(temporary, content)
             os.replace(temporary, file)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
+
+
+def _write_bytes(file: Path, content: bytes) -> None:
+    """As :meth:`Path.write_bytes`, in half the system calls: they are what small files cost."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
 
 
 class OutputFolder:
@@ -137,7 +151,7 @@ class OutputFolder:
         write_file(file, content)
 
     def _ready(self, folder: Path) -> None:
-        if folder in self._checked and folder.is_dir():
+        if folder in self._checked:
             return
         real = folder.resolve()
         if real != self._real_root and self._real_root not in real.parents:

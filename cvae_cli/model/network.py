@@ -40,8 +40,13 @@ class FilmBlock(nn.Module):
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """``h + conv(silu(h * (1 + scale) + shift))``, of h's shape."""
         scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1)
-        modulated = torch.addcmul(shift, h, 1.0 + scale)
-        return h + self.conv(F.silu(modulated))
+        drawn: Tensor = self.conv(_silu(torch.addcmul(shift, h, 1.0 + scale)))
+        return drawn.add_(h)
+
+
+def _silu(h: Tensor) -> Tensor:
+    """SiLU of what nothing else needs, in place unless a gradient is wanted."""
+    return F.silu(h, inplace=not torch.is_grad_enabled())
 
 
 class Encoder(nn.Module):
@@ -66,9 +71,9 @@ class Encoder(nn.Module):
         """Return ``mu`` and ``logvar``, each (B, Z)."""
         condition = x.new_zeros(x.shape[0], 1) if self.label is None else self.label(y)
         h = self.block2(self.stem(x), condition)
-        h = self.block4(self.down4(F.silu(h)), condition)
-        h = self.block8(self.down8(F.silu(h)), condition)
-        mu, logvar = self.head(F.silu(h).flatten(1)).chunk(2, dim=1)
+        h = self.block4(self.down4(_silu(h)), condition)
+        h = self.block8(self.down8(_silu(h)), condition)
+        mu, logvar = self.head(_silu(h).flatten(1)).chunk(2, dim=1)
         # A posterior narrower than e^-5 or wider than e^5 of the prior is never useful, and
         # without bounds one bad batch in bf16 can send exp(logvar) to infinity.
         return mu, logvar.clamp(-10.0, 10.0)
@@ -104,10 +109,10 @@ class Decoder(nn.Module):
         h = self.start(torch.cat([condition, z], dim=1))
         h = h.view(-1, self.side, self.side, self.width8).permute(0, 3, 1, 2)  # channels last
         h = self.block8(h, condition)
-        h = self.block4(self.up4(F.silu(h)), condition)
-        h = self.block2(self.up2(F.silu(h)), condition)
-        h = self.block1(self.up1(F.silu(h)), condition)
-        return self.out(F.silu(h))
+        h = self.block4(self.up4(_silu(h)), condition)
+        h = self.block2(self.up2(_silu(h)), condition)
+        h = self.block1(self.up1(_silu(h)), condition)
+        return self.out(_silu(h))
 
 
 class UpBlock(nn.Module):
@@ -137,7 +142,7 @@ def _modulated(h: Tensor, film: Tensor) -> Tensor:
     """``silu(norm(h) * (1 + scale) + shift)`` in groups of 16 channels, of h's shape."""
     scale, shift = film[:, :, None, None].chunk(2, dim=1)
     normal = F.group_norm(h, max(1, h.shape[1] // 16))
-    return F.silu(torch.addcmul(shift, normal, 1.0 + scale))
+    return _silu(torch.addcmul(shift, normal, 1.0 + scale))
 
 
 class ResidualDecoder(nn.Module):
@@ -164,7 +169,7 @@ class ResidualDecoder(nn.Module):
         h = self.start(torch.cat([condition, z], dim=1))
         h = h.view(-1, self.side, self.side, self.width8).permute(0, 3, 1, 2)  # channels last
         h = self.up1(self.up2(self.up4(h, condition), condition), condition)
-        return self.out(F.silu(h))
+        return self.out(_silu(h))
 
 
 class Classifier(nn.Module):

@@ -67,7 +67,8 @@ class ModelSpec:
     def __post_init__(self) -> None:
         """Check every field. Raises :class:`WeightsError` naming the first that is wrong."""
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
+            # By type too: True is equal to 1, and no number of channels.
+            if (value := getattr(self, name)) not in choices or type(value) is not type(choices[0]):
                 raise WeightsError(f"spec: {name} is {getattr(self, name)!r}, not one of {choices}")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise WeightsError("spec: classes must be at least two different names")
@@ -81,7 +82,7 @@ class ModelSpec:
             raise WeightsError("spec: canvas_size must be a multiple of 8, at least image_size")
         for name, wanted in (("widths", 4), ("decoder_widths", 4 if self.arch == "residual" else 0)):
             widths = getattr(self, name)
-            if len(widths) != wanted or not all(isinstance(w, int) and 1 <= w <= 4096 for w in widths):
+            if len(widths) != wanted or not all(type(w) is int and 1 <= w <= 4096 for w in widths):
                 raise WeightsError(f"spec: {name} must be {wanted} whole numbers from 1 to 4096")
         if not isinstance(self.label_in_encoder, bool):
             raise WeightsError("spec: label_in_encoder must be true or false")

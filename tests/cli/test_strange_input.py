@@ -199,13 +199,14 @@ def test_every_kind_of_file_ends_as_done_or_as_failed(corpus: Path, tmp_path: Pa
     assert {line["status"] for line in good} == {"done"}, [x for x in good if x["status"] != "done"]
     bad = [line for path, line in by_path.items() if path.startswith(("bad/", "circle/"))]
     assert {line["status"] for line in bad} == {"failed"}, [x for x in bad if x["status"] != "failed"]
-    # All of it in one process, torch and the model included.
-    assert 1024 * int(run.stderr.split()[-1]) < 1.5 * GIGABYTE
-
     # The good ones come out as they do by themselves, and nothing was written anywhere else.
     alone = tmp_path / "alone"
     command[4], command[6] = str(corpus / "good"), str(alone)
-    assert subprocess.run(command, capture_output=True, timeout=300, check=False).returncode == 0
+    usual = subprocess.run(command, capture_output=True, timeout=300, check=False)
+    assert usual.returncode == 0
+    # Beside what a run over small pictures takes, torch and the model included.
+    peaks = [1024 * int(ended.stderr.split()[-1]) for ended in (usual, run)]
+    assert peaks[1] - peaks[0] < GIGABYTE
     names = sorted(name for name in os.listdir(alone) if name.endswith(".png"))
     assert len(names) == len(good)
     same = [_pixels(alone / name) == _pixels(out / "good" / name) for name in names]

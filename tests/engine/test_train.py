@@ -207,9 +207,9 @@ def test_two_processes_train_the_same_model(data_dir: Path, tmp_path: Path) -> N
     for devices in (1, 2):
         out = tmp_path / f"run{devices}"
         done = subprocess.run(
-            # Of this seed both are through the steep part after six epochs of nine steps.
+            # At a rate at which the course does not hang on the draws, which are each process's own.
             command(
-                data_dir, out, "--epochs", "6", "--seed", "1", "--precision", "fp32",
+                data_dir, out, "--epochs", "6", "--learning-rate", "5e-4", "--precision", "fp32",
                 "--devices", str(devices),
             ),
             capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -376,7 +376,7 @@ def test_photographs_are_trained_on_from_class_folders(photo_dir: Path, tmp_path
     assert seen.epochs[1]["recon_loss"] < seen.epochs[0]["recon_loss"]
 
 
-def test_reconstructions_are_judged_too_where_features_are_compared() -> None:
+def test_reconstructions_are_seen_too_where_features_are_compared() -> None:
     torch.manual_seed(0)
     objective = Objective(CIFAR10)
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
