@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvae_cli.engine.recipes import CIFAR10
 from cvae_cli.model.spec import ModelSpec
 
-CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 EXAMPLES = Path(__file__).parent.parent / "examples" / "digits"
 
 
@@ -152,7 +152,7 @@ def photo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(0)
     for part, count in (("train", 34), ("test", 4)):
-        for label, name in enumerate(CIFAR10_CLASSES):
+        for label, name in enumerate(CIFAR10.spec.classes):
             folder = root / "cifar10" / part / name
             folder.mkdir(parents=True)
             for number in range(count):

@@ -6,11 +6,13 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cvae_cli.engine import recipes
 from cvae_cli.errors import DataError, ImageError
 from cvae_cli.images import decode
 
@@ -54,22 +56,14 @@ def load_mnist(data_dir: Path, *, train: bool) -> LabelledImages:
     """
     from torchvision.datasets import MNIST
 
-    try:
-        data = MNIST(str(data_dir), train=train, download=False)
-    except RuntimeError:
-        try:
-            data = MNIST(str(data_dir), train=train, download=True)
-        except (OSError, RuntimeError) as error:
-            raise DataError(
-                f"MNIST is not in {data_dir / 'MNIST' / 'raw'} and could not be downloaded "
-                f"({_first_line(error)}). Name the folder that holds MNIST/raw/*-ubyte with "
-                "--data-dir, or run again where there is a network."
-            ) from error
-    except (OSError, ValueError, AssertionError) as error:
-        raise DataError(
-            f"the MNIST files in {data_dir / 'MNIST' / 'raw'} are damaged ({_first_line(error)}); "
-            "delete them to have them downloaded again."
-        ) from error
+    data = _from_torchvision(
+        MNIST,
+        data_dir,
+        train,
+        name="MNIST",
+        where=data_dir / "MNIST" / "raw",
+        remedy="Name the folder that holds MNIST/raw/*-ubyte with --data-dir",
+    )
     return LabelledImages(data.data[:, None].contiguous(), data.targets.long(), tuple("0123456789"))
 
 
@@ -84,32 +78,50 @@ def load_cifar10(data_dir: Path, *, train: bool) -> LabelledImages:
     """
     part = "train" if train else "test"
     for folder in (data_dir / "cifar10" / part, data_dir / part):
-        if all((folder / name).is_dir() for name in _CIFAR10_CLASSES):
-            return load_class_folders(folder, _CIFAR10_CLASSES)
+        if all((folder / name).is_dir() for name in recipes.CIFAR10.spec.classes):
+            return load_class_folders(folder, recipes.CIFAR10.spec.classes)
     from torchvision.datasets import CIFAR10
 
+    data = _from_torchvision(
+        CIFAR10,
+        data_dir,
+        train,
+        name="CIFAR-10",
+        where=data_dir,
+        remedy="Name with --data-dir the folder that holds cifar-10-batches-py/, or class folders "
+        "cifar10/train/airplane/ and so on",
+    )
+    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    return LabelledImages(images, torch.tensor(data.targets), recipes.CIFAR10.spec.classes)
+
+
+def _from_torchvision(
+    data_set: Callable[..., Any], data_dir: Path, train: bool, *, name: str, where: Path, remedy: str
+) -> Any:
+    """A data set of torchvision's, downloaded where it is missing.
+
+    Raises:
+        DataError: the files are not there and cannot be downloaded, or they are damaged.
+    """
     try:
-        data = CIFAR10(str(data_dir), train=train, download=False)
+        return data_set(str(data_dir), train=train, download=False)
     except RuntimeError:
         try:
-            data = CIFAR10(str(data_dir), train=train, download=True)
+            return data_set(str(data_dir), train=train, download=True)
         except (OSError, RuntimeError) as error:
             raise DataError(
-                f"CIFAR-10 is not in {data_dir} and could not be downloaded ({_first_line(error)}). "
-                "Name with --data-dir the folder that holds cifar-10-batches-py/, or class folders "
-                "cifar10/train/airplane/ and so on, or run again where there is a network."
+                f"{name} is not in {where} and could not be downloaded ({_first_line(error)}). "
+                f"{remedy}, or run again where there is a network."
             ) from error
-    except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, AssertionError, EOFError, pickle.UnpicklingError) as error:
         raise DataError(
-            f"the CIFAR-10 files in {data_dir} are damaged ({_first_line(error)}); "
+            f"the {name} files in {where} are damaged ({_first_line(error)}); "
             "delete them to have them downloaded again."
         ) from error
-    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-    return LabelledImages(images, torch.tensor(data.targets), _CIFAR10_CLASSES)
 
 
 def load_class_folders(folder: Path, classes: tuple[str, ...]) -> LabelledImages:
-    """All images of ``folder/CLASS/``, by name; they must be RGB and of one size.
+    """All images of ``folder/CLASS/``, by name, as RGB; they must be of one size.
 
     Raises:
         DataError: a file that cannot be read, images of several sizes, or none.
@@ -132,7 +144,6 @@ def load_class_folders(folder: Path, classes: tuple[str, ...]) -> LabelledImages
     return LabelledImages(stacked, torch.tensor(labels), classes)
 
 
-_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _LOADERS: dict[str, Callable[..., LabelledImages]] = {"mnist": load_mnist, "cifar10": load_cifar10}
 NAMES = tuple(_LOADERS)
 

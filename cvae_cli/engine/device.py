@@ -57,7 +57,11 @@ def _cpu_has_bf16() -> bool:
 
 @contextmanager
 def one_core_a_thread() -> Iterator[Callable[[], None]]:
-    """A function by which a thread is told to run networks on one core; at the end all is as before."""
+    """While it lasts, threads can ask for one core each instead of all cores for every network.
+
+    Yields:
+        A function that each thread calls once, before it runs a network.
+    """
     before = torch.get_num_threads()
     try:
         yield lambda: torch.set_num_threads(1)
@@ -99,7 +103,7 @@ class Portions:
                     raise
             # Out of the clause, which would keep alive what the failed attempt has allocated.
             if size == 1:
-                raise UserError("the model does not fit in the memory of this device; use --device cpu.")
+                raise UserError("not even one image fits in the memory of this device; use another --device.")
             self.size = min(self.size, -(-size // 2))
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

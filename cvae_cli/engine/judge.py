@@ -56,7 +56,7 @@ _GREY = _Course(
 )
 _RGB = _Course(
     widths=(64, 128, 256),
-    epochs=14,
+    epochs=10,
     augmentation={"degrees": 5.0, "scale": 0.1, "shift": 0.1, "outside": "reflection"},
     flips=True,
 )

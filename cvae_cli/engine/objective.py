@@ -164,7 +164,8 @@ class Objective(nn.Module):
             terms["sharpness"] = losses.absolute_error(own_logits, x)
             loss = loss + weights.sharpness * terms["sharpness"]
 
-        outside = "reflection" if self.recipe.spec.fit == "crop" else "zeros"
+        # Strokes stand on black; a photograph goes on beyond its edge.
+        outside = "zeros" if self.recipe.spec.polarity == "light-on-dark" else "reflection"
         augmented = random_affine(x, *self.recipe.classifier_affine, outside=outside)
         terms["classifier"] = F.cross_entropy(self.model.classify(augmented).float(), y)
         read = frozen(self.model.classifier, tile).float()
@@ -181,7 +182,7 @@ class Objective(nn.Module):
             terms["style"] = self._style_difference(x, y, tile, target)
             loss = loss + weights.style * terms["style"]
         if self.discriminator is not None:
-            terms |= self._realism(x, y, tile, target, torch.sigmoid(own_logits))
+            terms |= self._realism(x, y, tile, target, own_logits)
             loss = loss + terms["discriminator"] + weights.realism * terms["realism"]
             if weights.features:
                 loss = loss + weights.features * terms["features"]
@@ -204,12 +205,14 @@ class Objective(nn.Module):
         beyond = F.relu(cross_entropy - self.recipe.target_margin)
         return (beyond + self.recipe.target_square * beyond.square()).mean()
 
-    def _realism(self, x: Tensor, y: Tensor, tile: Tensor, target: Tensor, own: Tensor) -> dict[str, Tensor]:
+    def _realism(
+        self, x: Tensor, y: Tensor, tile: Tensor, target: Tensor, own_logits: Tensor
+    ) -> dict[str, Tensor]:
         """The discriminator's loss, and what it holds against what was drawn."""
         assert self.discriminator is not None
         drawn, labels = tile, target
         if self.recipe.loss.features:
-            drawn, labels = torch.cat([tile, own]), torch.cat([target, y])
+            drawn, labels = torch.cat([tile, torch.sigmoid(own_logits)]), torch.cat([target, y])
         images = torch.cat([x, drawn])
         if self.recipe.discriminator_augments:
             images = differentiable(images, groups=len(images) // len(x))

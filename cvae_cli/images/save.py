@@ -221,17 +221,22 @@ class Manifest:
         """Nothing more is needed."""
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        """Give the file its name. Raises :class:`OutputError` if that cannot be done."""
+    def __exit__(self, kind: object, exception: BaseException | None, traceback: object) -> None:
+        """Give the file its name.
+
+        Raises:
+            OutputError: that cannot be done, and nothing else went wrong before.
+        """
         try:
             # While the lock is held: another run must not begin to write what is renamed.
-            if fcntl is not None:
-                os.replace(self.partial, self.file)
-            self._stream.close()
+            with self._stream:
+                if fcntl is not None:
+                    os.replace(self.partial, self.file)
             if fcntl is None:
                 os.replace(self.partial, self.file)
         except OSError as error:
-            raise self._failure(error) from error
+            if exception is None:
+                raise self._failure(error) from error
 
     def _locked(self) -> IO[str] | None:
         """``NAME.part``, emptied, if no other run is writing it."""

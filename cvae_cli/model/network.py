@@ -1,9 +1,9 @@
 """The networks: :class:`ConditionalVAE`, and the discriminator used only in training.
 
-There are no normalisation layers. At every scale a residual convolution is preceded by a
-feature-wise affine map (FiLM, Perez et al. 2018) whose scale and shift come from the label, in
-the decoder from the label and the latent code together. So an output depends on its own image
-alone: never on the batch, on running statistics, or on how many processes train.
+At every scale a residual convolution is preceded by a feature-wise affine map (FiLM, Perez et
+al. 2018) whose scale and shift come from the label, in the decoder from the label and the latent
+code together. Where there is normalisation it is within an image. So an output depends on its own
+image alone: never on the batch, on running statistics, or on how many processes train.
 """
 
 from __future__ import annotations

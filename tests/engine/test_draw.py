@@ -105,7 +105,7 @@ def test_an_image_that_does_not_fit_by_itself_is_a_clear_message(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(drawer.model, "relabel", no_memory)
-    with pytest.raises(UserError, match="does not fit in the memory"):
+    with pytest.raises(UserError, match="not even one image fits"):
         drawer.draw(batch(digit, 4), np.arange(4), np.zeros((4, 1), np.int64))
     monkeypatch.setattr(drawer.model, "relabel", lambda *_: 1 / torch.zeros(2, 3) @ torch.zeros(2, 3))
     with pytest.raises(RuntimeError, match="shapes"):
