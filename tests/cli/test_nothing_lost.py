@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shlex
 import shutil
@@ -17,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.conftest import without_privileges
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Digit = Callable[[int], np.ndarray]
@@ -45,8 +46,15 @@ def statuses(folder: Path, name: str = "manifest.jsonl") -> list[str]:
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cvae_cli", "relabel", *map(str, arguments)]
+    return started(relabel(*arguments))
+
+
+def started(command: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def relabel(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "cvae_cli", "relabel", *map(str, arguments)]
 
 
 def wait_for_pictures(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
@@ -100,6 +108,43 @@ def test_twenty_kills_lose_nothing(cvae: Run, thousands: Path, tmp_path: Path) -
     assert (found.count("done"), found.count("skipped")) == (2000 - len(before), len(before))
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
+    cvae: Run, digit: Digit, tmp_path: Path, number: int, code: int
+) -> None:
+    source, whole, parts = images(tmp_path / "imgs", digit, 600), tmp_path / "whole", tmp_path / "parts"
+    process = start(source, "--out", parts, "--batch-size", "4")
+    wait_for_pictures(parts, 11, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    before = len(list(parts.rglob("*.png")))
+    assert 10 < before < 600
+    if code > 0:
+        assert "done" in said
+        assert not [name for name in tree(parts) if Path(name).name.startswith(".")]
+        assert len(statuses(parts)) <= before
+    again = cvae("relabel", source, "--out", parts, "--batch-size", "4")
+    assert again.returncode == 0
+    assert f"{before} skipped" in again.stderr
+    cvae("relabel", source, "--out", whole, "--batch-size", "4")
+    assert len(tree(whole)) == 600
+    assert tree(parts) == tree(whole)
+
+
+def test_stdout_closed_early_ends_quietly(digit: Digit, tmp_path: Path) -> None:
+    source = images(tmp_path / "imgs", digit, 600)
+    command = f"{sys.executable} -m cvae_cli relabel {source} --out {tmp_path / 'out'} --json | head -1"
+    run = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert json.loads(run.stdout)["status"] == "done"
+    assert run.stderr == ""
+    assert run.returncode == 141  # as of any program whose reader has gone: not all was done
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_stops_at_once(digit: Digit, tmp_path: Path, number: int) -> None:
     source = images(tmp_path / "imgs", digit, 300)
@@ -139,6 +184,30 @@ def test_shards_at_once_make_what_one_run_makes(cvae: Run, digit: Digit, tmp_pat
     assert min(counts) > 0
 
 
+def test_a_full_disk_is_a_clear_message(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
+    """A write that fails ends the run with what is finished whole and nothing half-written."""
+    code = (
+        "import os, sys\n"
+        "from cvae_cli.cli import main\n"
+        "real, left = os.replace, [3]\n"
+        "def replace(a, b):\n"
+        "    if str(b).endswith('.png'):\n"
+        "        left[0] -= 1\n"
+        "        if left[0] < 0: raise OSError(28, 'No space left on device')\n"
+        "    return real(a, b)\n"
+        "os.replace = replace\n"
+        f"main(['relabel', {str(folder_of_digits)!r}, '--out', {str(tmp_path / 'out')!r}])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 2, run.stderr
+    assert "No space left on device" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not list((tmp_path / "out").rglob("*.part"))
+    again = cvae("relabel", folder_of_digits, "--out", tmp_path / "out")
+    assert again.returncode == 0
+    assert "7 done, 3 skipped" in again.stderr
+
+
 def test_a_disk_that_is_full_and_is_made_larger(digit: Digit, tmp_path: Path) -> None:
     """On a real file system of 200 kB, mounted where only this test sees it."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
@@ -172,23 +241,8 @@ def test_a_disk_that_is_full_and_is_made_larger(digit: Digit, tmp_path: Path) ->
 
 def test_an_output_folder_that_becomes_read_only(digit: Digit, tmp_path: Path) -> None:
     source, out = images(tmp_path / "imgs", digit, 400), tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "cvae_cli",
-        "relabel",
-        str(source),
-        "--out",
-        str(out),
-        "--batch-size",
-        "4",
-    ]
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("root may write everything, and there is no setpriv")
-        without = "-dac_override,-dac_read_search"
-        command = ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}", *command]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = without_privileges(relabel(source, "--out", out, "--batch-size", "4"))
+    process = started(command)
     wait_for_pictures(out, 10, process)
     folders = [out, *(folder for folder in out.rglob("*") if folder.is_dir())]
     for folder in folders:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from PIL import Image
 
 from cvae_cli.cli import main
 from cvae_cli.cli.relabel import shard_from_environment
+from tests.conftest import without_privileges
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -53,13 +51,9 @@ def test_some_failed(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
 
 
 def test_what_may_not_be_read_or_written(folder_of_digits: Path, tmp_path: Path) -> None:
-    """Also when root runs the tests, whom permissions bind only without these capabilities."""
-    command = [sys.executable, "-m", "cvae_cli", "relabel", str(folder_of_digits), "--out"]
-    if os.getuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("root may read everything, and there is no setpriv")
-        without = "-dac_override,-dac_read_search"
-        command = ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}", *command]
+    command = without_privileges(
+        [sys.executable, "-m", "cvae_cli", "relabel", str(folder_of_digits), "--out"]
+    )
     (tmp_path / "readonly").mkdir(mode=0o555)
     locked = folder_of_digits / "notes"
     (folder_of_digits / "d0.png").chmod(0)
@@ -225,98 +219,6 @@ def test_options_from_the_environment(cvae: Run, folder_of_digits: Path, tmp_pat
 )
 def test_shard_from_the_environment(environment: dict[str, str], shard: tuple[int, int] | None) -> None:
     assert shard_from_environment(environment) == shard
-
-
-@pytest.fixture
-def many(tmp_path: Path, digit: Callable[[int], np.ndarray]) -> Path:
-    """Enough images for a run to be caught in the middle."""
-    source = tmp_path / "many"
-    source.mkdir()
-    for number in range(600):
-        Image.fromarray(digit(number)).save(source / f"{number:04}.png")
-    return source
-
-
-def start(source: Path, out: Path) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "cvae_cli",
-        "relabel",
-        str(source),
-        "--out",
-        str(out),
-        "--batch-size",
-        "4",
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
-    while not (out / "0010.png").exists():
-        assert time.monotonic() < end
-        assert process.poll() is None
-        time.sleep(0.01)
-    return process
-
-
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
-)
-def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
-    cvae: Run, many: Path, tmp_path: Path, number: int, code: int
-) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    process = start(many, parts)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code, said
-    before = len(list(parts.glob("*.png")))
-    assert 10 < before < 600
-    if code > 0:
-        assert "done" in said
-        assert not list(parts.glob(".*"))
-        assert len((parts / "manifest.jsonl").read_text().splitlines()) <= before
-    again = cvae("relabel", many, "--out", parts, "--batch-size", "4")
-    assert again.returncode == 0
-    assert f"{before} skipped" in again.stderr
-    cvae("relabel", many, "--out", whole, "--batch-size", "4")
-    names = sorted(file.name for file in whole.glob("*.png"))
-    assert len(names) == 600
-    assert sorted(file.name for file in parts.iterdir()) == [*names, "manifest.jsonl"]
-    assert all((whole / name).read_bytes() == (parts / name).read_bytes() for name in names)
-
-
-def test_stdout_closed_early_ends_quietly(many: Path, tmp_path: Path) -> None:
-    command = f"{sys.executable} -m cvae_cli relabel {many} --out {tmp_path / 'out'} --json | head -1"
-    run = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
-    )
-    assert json.loads(run.stdout)["status"] == "done"
-    assert run.stderr == ""
-    assert run.returncode == 141  # as of any program whose reader has gone: not all was done
-
-
-def test_a_full_disk_is_a_clear_message(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
-    """A write that fails ends the run with what is finished whole and nothing half-written."""
-    code = (
-        "import os, sys\n"
-        "from cvae_cli.cli import main\n"
-        "real, left = os.replace, [3]\n"
-        "def replace(a, b):\n"
-        "    if str(b).endswith('.png'):\n"
-        "        left[0] -= 1\n"
-        "        if left[0] < 0: raise OSError(28, 'No space left on device')\n"
-        "    return real(a, b)\n"
-        "os.replace = replace\n"
-        f"main(['relabel', {str(folder_of_digits)!r}, '--out', {str(tmp_path / 'out')!r}])\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.returncode == 2, run.stderr
-    assert "No space left on device" in run.stderr
-    assert "Traceback" not in run.stderr
-    assert not list((tmp_path / "out").rglob("*.part"))
-    again = cvae("relabel", folder_of_digits, "--out", tmp_path / "out")
-    assert again.returncode == 0
-    assert "7 done, 3 skipped" in again.stderr
 
 
 def test_a_bug_is_called_a_bug(
