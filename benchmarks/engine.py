@@ -28,8 +28,7 @@ from PIL import Image
 from prior_work import PriorWork, figure
 
 from cvae_cli.engine.datasets import load
-from cvae_cli.engine.draw import Drawer
-from cvae_cli.engine.relabel import image_target
+from cvae_cli.engine.draw import Drawer, image_target
 from cvae_cli.images import decode, grid, prepare, save
 from cvae_cli.model import weights
 

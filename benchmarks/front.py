@@ -24,6 +24,7 @@ from cvae_cli.engine.evaluate import batch_size, measure
 from cvae_cli.engine.judge import Judge, train_judge
 from cvae_cli.engine.recipes import MNIST, RECIPES, Recipe
 from cvae_cli.engine.train import TrainOptions, train
+from cvae_cli.outcomes import FolderFound
 
 JUDGE_SEED = 5
 JUDGE_EPOCHS = 4
@@ -68,6 +69,9 @@ SHARES = {"effectiveness", "effectiveness_lowest_pair", "leakage", "precision", 
 
 class Silent:
     """An observer that says nothing."""
+
+    def found(self, found: FolderFound) -> None:
+        """Nothing."""
 
     def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
         """Nothing."""

@@ -118,6 +118,35 @@ class Report:
 
 
 @dataclass(frozen=True)
+class FolderFound:
+    """What a folder of classes holds, before a model is trained on it.
+
+    Attributes:
+        folder: the data set.
+        counts: by class, how many images there are to train on.
+        validation: how many of the training images are held out to choose the best weights.
+        test: how many images there are to measure on.
+        image_size: native height and width in pixels of the model.
+        channels: 1 (grey) or 3 (RGB).
+        kind: ``strokes``, ``silhouettes`` or ``photographs``.
+        resized: whether the images have another size.
+        left_out: files that cannot be used, with the reason.
+        warnings: what is likely to go wrong, for the user to read.
+    """
+
+    folder: Path
+    counts: dict[str, int]
+    validation: int
+    test: int
+    image_size: int
+    channels: int
+    kind: str
+    resized: bool
+    left_out: tuple[tuple[Path, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrainResult:
     """What a training run left behind.
 

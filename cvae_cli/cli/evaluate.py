@@ -36,6 +36,9 @@ _MEANINGS = {
     "recall": "recall, higher is better",
     "bits_per_dimension": "bits per dimension",
 }
+_SHORT = ("judge_accuracy", "effectiveness", "effectiveness_lowest_pair", "realism", "diversity")
+_SHOWN_CLASSES = 12
+"""Up to so many classes the table of pairs fits on a terminal."""
 
 
 @click.command("evaluate", short_help="Measure a model on real test images, with an independent judge.")
@@ -79,7 +82,9 @@ def command(as_json: bool, **asked: Any) -> None:
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
     else:
-        _print_table(found)
+        print_figures(found)
+        if len(found.classes) <= _SHOWN_CLASSES:
+            _echo(_pairs_table(found))
     if verbosity() >= 0:
         console.print(
             f"{found.images} images, {found.tiles} tiles, {found.seconds:.0f} s on {found.device}",
@@ -102,7 +107,8 @@ def shown(figure: Figure, value: float) -> str:
     return f"{value:.3f}"
 
 
-def _print_table(found: Evaluation) -> None:
+def print_figures(found: Evaluation, *, short: bool = False) -> None:
+    """Print the table of figures on stdout; in short only those that tell most."""
     from rich import box
     from rich.table import Table
 
@@ -116,14 +122,14 @@ def _print_table(found: Evaluation) -> None:
     table.add_column("value", justify="right")
     table.add_column("beside it")
     for figure in found.figures:
+        if short and figure.name not in _SHORT and not figure.name.startswith("style_"):
+            continue
         beside = ", ".join(f"{name} {shown(figure, value)}" for name, value in figure.beside.items())
         name = _MEANINGS.get(figure.name, figure.name)
         if figure.name.startswith("style_"):
             name = f"style kept, r of {figure.name.removeprefix('style_')}"
         table.add_row(name, shown(figure, figure.value), figure.note or beside)
     _echo(table)
-    if len(found.classes) <= 12:
-        _echo(_pairs_table(found))
 
 
 def _echo(table: Table) -> None:

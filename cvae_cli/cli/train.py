@@ -9,19 +9,43 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae_cli.cli import options
-from cvae_cli.cli.console import PLAIN_SECONDS, make_console, print_warning, verbosity
-from cvae_cli.engine.recipes import RECIPES
-from cvae_cli.outcomes import TrainResult
+from cvae_cli.cli.console import PLAIN_SECONDS, make_console, print_warning, verbosity, visible
+from cvae_cli.cli.evaluate import print_figures
+from cvae_cli.engine.recipes import DEFAULT_SIZE, RECIPES, SIZES
+from cvae_cli.outcomes import FolderFound, TrainResult
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_NAMED = 20
+"""Files that are left out and named."""
+_QUICK = 1000
+"""Test images of the short evaluation."""
+
 
 @click.command("train", short_help="Train a model.")
 @click.option(
-    "--data", type=click.Choice(list(RECIPES)), default="mnist", show_default=True, help="The data set."
+    "--data",
+    default="mnist",
+    show_default=True,
+    metavar="|".join([*RECIPES, "FOLDER"]),
+    help="A data set known by name, or a folder of one's own images: FOLDER/train/CLASS/*, with test and val "
+    "where they are there, or FOLDER/CLASS/*, of which one in ten is held out.",
 )
 @options.data_dir
+@click.option(
+    "--image-size",
+    type=click.Choice([str(size) for size in SIZES]),
+    callback=lambda ctx, param, value: value and int(value),
+    help=f"Height and width in pixels of what the model of a FOLDER draws.  [default: that of the images, "
+    f"else {DEFAULT_SIZE}]",
+)
+@click.option(
+    "--channels",
+    type=click.Choice(["1", "3"]),
+    callback=lambda ctx, param, value: value and int(value),
+    help="Grey (1) or RGB (3), of a FOLDER.  [default: as its images are]",
+)
 @click.option("--epochs", type=click.IntRange(1), default=30, show_default=True)
 @click.option(
     "--out",
@@ -57,6 +81,8 @@ def command(ctx: click.Context, /, **asked: Any) -> None:
     The run folder gets checkpoints, TensorBoard logs (logs/), and after each epoch that is the
     best so far model.safetensors with model.json, which --model of the other commands takes.
     Ctrl-C ends a run early and keeps the best weights; --resume goes on with it.
+
+    A model of a FOLDER is measured at the end: a short form of cvae evaluate.
     """
     console = make_console()
     if verbosity() >= 0:
@@ -68,6 +94,8 @@ def command(ctx: click.Context, /, **asked: Any) -> None:
     if not result.main_process:
         return
     _print_result(console, result)
+    if asked["data"] not in RECIPES and result.weights is not None and not result.interrupted:
+        _print_quality(console, result.weights, asked["data"])
     if result.interrupted:
         ctx.exit(128 + result.interrupted)
 
@@ -87,6 +115,23 @@ class _Progress:
     def __exit__(self, *exception: object) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+    def found(self, found: FolderFound) -> None:
+        size, kind = found.image_size, f"{'grey' if found.channels == 1 else 'RGB'} {found.kind}"
+        resized = ", resized" if found.resized else ""
+        if verbosity() >= 0:
+            counts = ", ".join(f"{visible(name)} {count}" for name, count in found.counts.items())
+            self.console.print(
+                f"{visible(str(found.folder))}: {len(found.counts)} classes, {size}x{size} {kind}{resized}\n"
+                f"to train on: {counts}; to choose by: {found.validation}; to measure on: {found.test}",
+                markup=False,
+            )
+        for file, reason in found.left_out[:_NAMED]:
+            print_warning(self.console, f"left out {visible(str(file))}: {reason}")
+        if len(found.left_out) > _NAMED:
+            print_warning(self.console, f"and {len(found.left_out) - _NAMED} more files were left out")
+        for text in found.warnings:
+            print_warning(self.console, text)
 
     def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
         self.epochs, self.steps, self.first_epoch = epochs, steps, first_epoch
@@ -162,3 +207,20 @@ def _print_result(console: Console, result: TrainResult) -> None:
         )
     if result.warning:
         print_warning(console, result.warning)
+
+
+def _print_quality(console: Console, file: Path, data: str) -> None:
+    """How good a model of one's own is, in short; what cannot be measured is no failure of training."""
+    from cvae_cli.engine.evaluate import EvaluateOptions, evaluate
+    from cvae_cli.errors import UserError
+
+    if verbosity() >= 0:
+        console.print("measuring it on the test images ...", markup=False)
+    try:
+        found = evaluate(EvaluateOptions(model=str(file), data=data, limit=_QUICK))
+    except UserError as error:
+        print_warning(console, f"it could not be measured: {error}")
+        return
+    print_figures(found, short=True)
+    if verbosity() >= 0:
+        console.print(f"all of it: cvae evaluate --model {file}", markup=False)

@@ -38,6 +38,21 @@ def random_affine(
     return F.grid_sample(x, grid, padding_mode=outside, align_corners=False)
 
 
+def random_shift(x: Tensor, pixels: int) -> Tensor:
+    """Shift every image by whole pixels, up to so many either way; what comes in is its reflection.
+
+    Args:
+        x: (B, C, H, W).
+        pixels: at least 0, less than the side.
+    """
+    batch, _, height, width = x.shape
+    padded = F.pad(x, [pixels] * 4, mode="reflect").permute(0, 2, 3, 1)
+    down, right = torch.randint(0, 2 * pixels + 1, (2, batch, 1), device=x.device)
+    rows, columns = torch.arange(height, device=x.device) + down, torch.arange(width, device=x.device) + right
+    index = torch.arange(batch, device=x.device)[:, None, None]
+    return padded[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
 def random_flip(x: Tensor) -> Tensor:
     """Mirror half of the images, left to right; (B, C, H, W)."""
     mirrored = torch.rand(len(x), device=x.device) < 0.5

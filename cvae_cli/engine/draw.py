@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from cvae_cli.engine.device import Portions, resolve_device
 from cvae_cli.errors import LabelIgnoredWarning, UserError
+from cvae_cli.images import prepare
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import from_canvas, to_canvas
 from cvae_cli.model.network import ConditionalVAE
+from cvae_cli.model.spec import ModelSpec
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,6 +27,17 @@ def resolve_precision(asked: str) -> str:
     grey levels, and the same image should give the same picture on every machine.
     """
     return "fp32" if asked == "auto" else asked
+
+
+def image_target(spec: ModelSpec) -> prepare.Target:
+    """What a spec says about the images that its model takes."""
+    return prepare.Target(
+        size=spec.image_size,
+        channels=spec.channels,
+        light_on_dark=spec.polarity == "light-on-dark",
+        fit=spec.fit,
+        margin=spec.margin,
+    )
 
 
 class Drawer:

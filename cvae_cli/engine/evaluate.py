@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cvae_cli.engine import datasets, metrics, style
+from cvae_cli.engine import datasets, folders, metrics, style
 from cvae_cli.engine.datasets import LabelledImages
-from cvae_cli.engine.draw import Drawer
+from cvae_cli.engine.draw import Drawer, image_target
 from cvae_cli.engine.judge import Judge, check_fits, judge_of, percent, train_judge
 from cvae_cli.errors import DataError, OutputError, UserError
 from cvae_cli.images import charts, grid, save
@@ -35,6 +35,7 @@ _BATCH_TILES = 2500
 _ROUNDS = 9
 """Sets of tiles, each as many as there are test images, that are compared with the real ones."""
 _PROBE_IMAGES = 20_000
+_LEAST_TEST = 10
 _WORST = 50
 _SHEET = 100
 PICTURES = ("heat-map.png", "worst.png", "random.png", "style.png")
@@ -82,17 +83,15 @@ def evaluate(options: EvaluateOptions, progress: Progress = lambda what, done, t
     """
     began = time.monotonic()
     card = weights.read_card(weights.resolve(options.model))
-    name = options.data or card.raw["data_set"]
-    if options.data is None and name not in datasets.NAMES:
+    name = options.data or str(card.raw["data_set"])
+    if options.data is None and name not in datasets.NAMES and not Path(name).is_dir():
         raise DataError(
-            f"{card.name} was trained on {name!r}, which is no data set that cvae knows by name; "
-            f"name one with --data ({', '.join(datasets.NAMES)})."
+            f"{card.name} was trained on {name!r}, which is not here; name that folder, or another with "
+            f"the same classes, with --data ({', '.join(datasets.NAMES)} are known by name)."
         )
     if options.out is not None:
         _check_pictures(options.out, overwrite=options.overwrite)
-    test = datasets.load(name, options.data_dir, train=False)
-    train = datasets.load(name, options.data_dir, train=True)
-    _check_data(card, test, name)
+    test, train = _load(name, options.data_dir, card)
     judge_file = _judge_file(options, card, name)
     if judge_file.exists():
         check_fits(judge_file, card, name)
@@ -151,6 +150,23 @@ def batch_size(spec: ModelSpec) -> int:
     return max(1, _BATCH_TILES // spec.num_classes)
 
 
+def _load(name: str, data_dir: Path, card: weights.ModelCard) -> tuple[LabelledImages, LabelledImages]:
+    """Test and training images, as the model takes them."""
+    if name in datasets.NAMES:
+        test, train = (datasets.load(name, data_dir, train=part) for part in (False, True))
+        _check_data(card, test, name)
+        return test, train
+    files = folders.scan(Path(name))
+    _check_classes(card, files.classes, name)
+    test, train = (folders.read(files, part, image_target(card.spec))[0] for part in ("test", "train"))
+    if len(test) < _LEAST_TEST:
+        raise DataError(
+            f"{name}: {len(test)} test images that can be read are too few to measure anything; "
+            f"at least {_LEAST_TEST} are needed."
+        )
+    return test, train
+
+
 def _judge_file(options: EvaluateOptions, card: weights.ModelCard, data: str) -> Path:
     if options.judge is not None:
         if options.judge.suffix != ".safetensors":
@@ -168,7 +184,8 @@ def _make_judge(
     progress: Progress,
 ) -> None:
     command = (
-        f"cvae evaluate --model {shlex.quote(options.model)} --data {data} --judge {shlex.quote(str(file))}"
+        f"cvae evaluate --model {shlex.quote(options.model)} --data {shlex.quote(data)} "
+        f"--judge {shlex.quote(str(file))}"
     )
     try:
         # Before it is trained: that it can be kept.
@@ -178,7 +195,7 @@ def _make_judge(
         train_judge(
             train,
             file,
-            name=f"{data}-judge",
+            name=f"{Path(data).resolve().name}-judge",
             data_set=data,
             command=command,
             device=options.device,
@@ -192,13 +209,17 @@ def _make_judge(
         ) from error
 
 
+def _check_classes(card: weights.ModelCard, classes: tuple[str, ...], name: str) -> None:
+    if classes != card.spec.classes:
+        raise UserError(
+            f"{card.name} does not fit {name}: it draws other classes ({', '.join(card.spec.classes)}); name "
+            "its own data set with --data."
+        )
+
+
 def _check_data(card: weights.ModelCard, data: LabelledImages, name: str) -> None:
     spec = card.spec
-    if data.classes != spec.classes:
-        raise UserError(
-            f"{card.name} does not fit {name}: it draws other classes ({', '.join(spec.classes)}); name its "
-            "own data set with --data."
-        )
+    _check_classes(card, data.classes, name)
     if tuple(data.images.shape[1:]) != (spec.channels, spec.image_size, spec.image_size):
         raise UserError(f"{card.name} does not fit {name}: its images have another size or other channels.")
 

@@ -13,6 +13,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cvae_cli import __version__
-from cvae_cli.engine.augment import random_affine, random_flip
+from cvae_cli.engine.augment import random_affine, random_flip, random_shift
 from cvae_cli.engine.datasets import LabelledImages
 from cvae_cli.engine.device import Portions, bf16_is_fast, resolve_device
 from cvae_cli.errors import UserError, WeightsError
@@ -35,30 +36,54 @@ KIND = "judge"
 SEED = 777
 _BATCH = 128
 _LEAST_STEPS = 400
-_LEARNING_RATE = 4e-3
 
 
 @dataclass(frozen=True)
 class _Course:
     """How a judge is trained."""
 
-    widths: tuple[int, int, int]
+    widths: tuple[int, ...]
     epochs: int
+    optimizer: str
+    learning_rate: float
+    smoothing: float
+    """Of the labels (Szegedy et al. 2016)."""
+    dropout: float
     augmentation: dict[str, Any]
-    flips: bool
+
+    def changed(self, x: Tensor) -> Tensor:
+        """Training images, (B, C, H, W), with the changes of this course."""
+        if "pixels" in self.augmentation:
+            return random_shift(random_flip(x), self.augmentation["pixels"])
+        return random_affine(x, **self.augmentation)
+
+    def optimizer_of(self, network: nn.Module) -> torch.optim.Optimizer:
+        """What trains the network."""
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(
+                network.parameters(), self.learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True
+            )
+        return torch.optim.AdamW(network.parameters(), self.learning_rate, weight_decay=0.01)
 
 
 _GREY = _Course(
     widths=(32, 64, 128),
     epochs=8,
+    optimizer="adamw",
+    learning_rate=4e-3,
+    smoothing=0.0,
+    dropout=0.3,
     augmentation={"degrees": 12.0, "scale": 0.1, "shift": 0.07, "shear": 0.15, "outside": "zeros"},
-    flips=False,
 )
 _RGB = _Course(
-    widths=(64, 128, 256),
+    widths=(64, 128, 256, 256),
     epochs=10,
-    augmentation={"degrees": 5.0, "scale": 0.1, "shift": 0.1, "outside": "reflection"},
-    flips=True,
+    optimizer="sgd",
+    learning_rate=0.1,
+    smoothing=0.1,
+    dropout=0.0,
+    # Whole pixels: a photograph of 32 pixels that is turned or scaled is a blurred one.
+    augmentation={"flips": True, "pixels": 3},
 )
 
 
@@ -70,13 +95,13 @@ class JudgeSpec:
         classes: the class names, in the order of its outputs.
         image_size: height and width of the images that it reads.
         channels: 1 (grey) or 3 (RGB).
-        widths: channels at 1/1, 1/2 and 1/4 of the image; the last is the number of features.
+        widths: channels at 1/1, 1/2, 1/4 and so on of the image; the last is the number of features.
     """
 
     classes: tuple[str, ...]
     image_size: int
     channels: int
-    widths: tuple[int, int, int] = (32, 64, 128)
+    widths: tuple[int, ...] = (32, 64, 128)
 
     def __post_init__(self) -> None:
         """Check every field. Raises :class:`WeightsError` naming the first that is wrong."""
@@ -90,8 +115,11 @@ class JudgeSpec:
             raise WeightsError("spec: classes must be different names")
         if not whole(self.image_size, 4096) or not whole(self.channels, 3):
             raise WeightsError("spec: image_size or channels is not a whole number in its range")
-        if len(self.widths) != 3 or not all(whole(width, 4096) for width in self.widths):
-            raise WeightsError("spec: widths must be three whole numbers from 1 to 4096")
+        widths = self.widths
+        if not isinstance(widths, tuple) or len(widths) not in (3, 4):
+            raise WeightsError("spec: widths must be three or four numbers")
+        if not all(whole(width, 4096) for width in widths):
+            raise WeightsError("spec: widths must be whole numbers from 1 to 4096")
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON takes it."""
@@ -115,41 +143,36 @@ class JudgeSpec:
 class JudgeNetwork(nn.Module):
     """Convolutions, pooling, and one linear layer over the features."""
 
-    def __init__(self, spec: JudgeSpec, *, training: bool = False) -> None:
-        """Build the network; with batch normalisation only for training.
+    def __init__(self, spec: JudgeSpec, *, training: bool = False, dropout: float = 0.0) -> None:
+        """Build the network; with batch normalisation, and dropout before the head, only for training.
 
         A trained one is folded into the convolutions before it (:meth:`fold`), which computes
         the same in less time.
         """
         super().__init__()
-        w1, w2, w4 = spec.widths
 
         def convolution(inputs: int, outputs: int) -> nn.Module:
             conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not training)
             return nn.Sequential(conv, nn.BatchNorm2d(outputs)) if training else conv
 
-        self.convolutions = nn.ModuleList(
-            [
-                convolution(spec.channels, w1),
-                convolution(w1, w2),
-                convolution(w2, w2),
-                convolution(w2, w4),
-                convolution(w4, w4),
-            ]
-        )
-        self.head = nn.Linear(w4, len(spec.classes))
+        first, *others = spec.widths
+        self.convolutions = nn.ModuleList([convolution(spec.channels, first)])
+        for inputs, outputs in pairwise(spec.widths):
+            self.convolutions += [convolution(inputs, outputs), convolution(outputs, outputs)]
+        self.head = nn.Linear(others[-1], len(spec.classes))
+        self.dropout = dropout
 
     def features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, D), not negative."""
         for number, convolution in enumerate(self.convolutions):
             x = F.relu(convolution(x))
-            if number in (0, 2):
+            if number % 2 == 0 and number < len(self.convolutions) - 1:
                 x = F.max_pool2d(x, 2)
         return x.mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, (B, K)."""
-        return self.head(F.dropout(self.features(x), 0.3, self.training))
+        return self.head(F.dropout(self.features(x), self.dropout, self.training))
 
     def fold(self, spec: JudgeSpec) -> JudgeNetwork:
         """The same function without batch normalisation."""
@@ -289,7 +312,8 @@ def check_fits(file: Path, card: weights.ModelCard, data: str) -> None:
     """Raise :class:`UserError` unless a judge is of a data set and reads what a model draws."""
     raw, ours = read_judge(file)
     theirs, remedy = card.spec, "name another with --judge, or delete it to have one trained."
-    if raw["data_set"] != data:
+    # A folder of one's own may be named in several ways, and moved.
+    if Path(raw["data_set"]).name != Path(data).name:
         raise UserError(f"{file}: this is a judge of {raw['data_set']!r}, not of {data!r}; {remedy}")
     if (ours.classes, ours.image_size, ours.channels) != (theirs.classes, theirs.image_size, theirs.channels):
         raise UserError(
@@ -318,9 +342,9 @@ def train_judge(
 ) -> Path:
     """Train a judge on real images and write its weights.
 
-    AdamW under one cycle of the learning rate (Smith & Topin 2018), each image a little rotated,
-    scaled, sheared and shifted, a photograph mirrored too. Nothing is selected: the last weights
-    are the judge.
+    One cycle of the learning rate (Smith & Topin 2018), each image a little rotated, scaled, sheared
+    and shifted; a photograph shifted and mirrored. Nothing is selected: the last weights are the
+    judge.
 
     Args:
         data: real training images.
@@ -344,23 +368,27 @@ def train_judge(
         channels = data.images.shape[1]
         course = _GREY if channels == 1 else _RGB
         spec = JudgeSpec(data.classes, data.images.shape[-1], channels, course.widths)
-        network = JudgeNetwork(spec, training=True).to(memory_format=torch.channels_last).to(where)
+        network = (
+            JudgeNetwork(spec, training=True, dropout=course.dropout)
+            .to(memory_format=torch.channels_last)
+            .to(where)
+        )
         batch = max(1, min(_BATCH, len(data) // 8))
         # A small set is passed over more often.
         epochs = max(epochs or course.epochs, -(-_LEAST_STEPS // (len(data) // batch)))
         steps = epochs * (len(data) // batch)
-        optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
+        optimizer = course.optimizer_of(network)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, course.learning_rate, total_steps=steps)
         done = 0
         network.train()
         for _ in range(epochs):
             order = torch.randperm(len(data))[: len(data) // batch * batch]
             for chosen in order.split(batch):
-                x = data.images[chosen].to(where).float() / 255
-                x = random_affine(random_flip(x) if course.flips else x, **course.augmentation)
+                x = course.changed(data.images[chosen].to(where).float() / 255)
                 with torch.autocast(where.type, torch.bfloat16, enabled=bf16_is_fast(where)):
                     logits = network(x.contiguous(memory_format=torch.channels_last))
-                loss = F.cross_entropy(logits.float(), data.labels[chosen].to(where))
+                labels = data.labels[chosen].to(where)
+                loss = F.cross_entropy(logits.float(), labels, label_smoothing=course.smoothing)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -389,9 +417,11 @@ def train_judge(
                 "epochs": epochs,
                 "seed": seed,
                 "minutes": round((time.monotonic() - began) / 60, 1),
-                "learning_rate": _LEARNING_RATE,
+                "optimizer": course.optimizer,
+                "learning_rate": course.learning_rate,
+                "label_smoothing": course.smoothing,
                 "batch_size": batch,
-                "augmentation": course.augmentation | {"flips": course.flips},
+                "augmentation": course.augmentation,
             },
             licence="MIT",
             kind=KIND,

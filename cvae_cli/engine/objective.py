@@ -9,6 +9,7 @@ that one backward pass and one optimiser serve all three.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,6 +25,13 @@ from cvae_cli.model.network import ConditionalVAE, ProjectionDiscriminator
 
 _FIT_STEPS = 50
 """Steps between two fits of the common code."""
+
+_STYLES: dict[str, tuple[Callable[[Tensor], Tensor] | None, int]] = {
+    "strokes": (losses.stroke_style, 3),
+    "silhouettes": (losses.silhouette_style, 2),
+    "colours": (None, 0),
+}
+"""Of each kind of style its measure, which is compared among the images of a class, and its figures."""
 
 
 def other_labels(y: Tensor, num_classes: int) -> Tensor:
@@ -55,8 +63,9 @@ class Objective(nn.Module):
         classes = recipe.spec.num_classes
         self.style_mean: Tensor
         self.style_std: Tensor
-        self.register_buffer("style_mean", torch.zeros(classes, 3))
-        self.register_buffer("style_std", torch.ones(classes, 3))
+        self.style_of, figures = _STYLES[recipe.spec.kind_of_style]
+        self.register_buffer("style_mean", torch.zeros(classes, figures))
+        self.register_buffer("style_std", torch.ones(classes, figures))
         latent = recipe.spec.latent_dim
         self.code_share: Tensor
         self.code_mean: Tensor
@@ -81,9 +90,9 @@ class Objective(nn.Module):
             images: (N, C, H, W) uint8.
             y: (N,) int64.
         """
-        if self.recipe.style != "strokes":
+        if self.style_of is None:
             return
-        style = torch.cat([losses.stroke_style(self.to_input(part)) for part in images.split(1000)])
+        style = torch.cat([self.style_of(self.to_input(part)) for part in images.split(1000)])
         for label in range(self.recipe.spec.num_classes):
             of_class = style[y == label]
             if len(of_class) > 1:
@@ -178,7 +187,7 @@ class Objective(nn.Module):
             returned = self.model.common.inverse(again, y)
             terms["cycle"] = (returned - tile_code.detach()).square().sum(dim=1).mean()
             loss = loss + weights.cycle * terms["cycle"]
-        if weights.style and self.recipe.style:
+        if weights.style:
             terms["style"] = self._style_difference(x, y, tile, target)
             loss = loss + weights.style * terms["style"]
         if self.discriminator is not None:
@@ -238,12 +247,13 @@ class Objective(nn.Module):
     def _style_difference(self, x: Tensor, y: Tensor, tile: Tensor, target: Tensor) -> Tensor:
         """How far tiles stand from where their originals stand.
 
-        Strokes each among its class; colours as they are, which is what keeps a picture.
+        Strokes and silhouettes each among its class; colours as they are, which is what keeps a
+        picture.
         """
-        if self.recipe.style == "colours":
+        if self.style_of is None:
             return F.l1_loss(losses.colour_layout(tile), losses.colour_layout(x))
-        wanted = (losses.stroke_style(x) - self.style_mean[y]) / self.style_std[y]
-        found = (losses.stroke_style(tile) - self.style_mean[target]) / self.style_std[target]
+        wanted = (self.style_of(x) - self.style_mean[y]) / self.style_std[y]
+        found = (self.style_of(tile) - self.style_mean[target]) / self.style_std[target]
         # Beyond three standard deviations are scribbles that another class has no match for.
         difference = F.smooth_l1_loss(found, wanted.clamp(-3, 3), reduction="none")
         return difference.sum(dim=1).mean()

@@ -33,7 +33,8 @@ class LossWeights:
     sees reconstructions too."""
     style: float = 0.0
     """Of the difference in style between an image and what is drawn from it: see
-    ``Recipe.style``."""
+    ``ModelSpec.style``. Strokes and silhouettes in standard deviations among their class, colours
+    in shares of the range."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,8 @@ class Recipe:
     does not have, so that drawings from elsewhere are understood."""
     input_affine: tuple[float, float, float, float] = (5.0, 0.07, 0.02, 0.12)
     """Their largest rotation (degrees), change of scale, shift and shear (shares of the side)."""
-    style: str = ""
-    """What ``style`` compares: ``strokes``, in standard deviations among its class; ``colours``,
-    of a grid of 4x4 fields, in shares of the range; or nothing."""
+    least_steps: int = 0
+    """Steps that an epoch has at least: few images are passed over more than once in it."""
     common_code: float = 0.6
     """How far the covariances of the classes' codes are brought together, from 0 to 1; their
     means always are. The farther, the less the code tells of the label, and the less of the hand
@@ -124,7 +124,6 @@ MNIST = Recipe(
     discriminator_rate=2.0,
     target_square=0.5,
     input_share=0.3,
-    style="strokes",
 )
 
 CIFAR10 = Recipe(
@@ -152,9 +151,42 @@ CIFAR10 = Recipe(
     discriminator_augments=True,
     target_margin=0.3,
     flips=True,
-    style="colours",
     common_code=1.0,
     classifier_affine=(10.0, 0.1, 0.1),
 )
+
+SILHOUETTES = dataclasses.replace(
+    MNIST,
+    spec=dataclasses.replace(MNIST.spec, style="silhouettes", margin=1 / 28),
+    loss=dataclasses.replace(MNIST.loss, target=10.0, cycle=0.5),
+    target_square=0.0,
+    input_share=0.0,
+)
+"""Things on an even ground: clothes, leaves, tools."""
+
+SIZES = (28, 32, 48, 64)
+"""Native sizes, in pixels, that a model of one's own images can have."""
+DEFAULT_SIZE = 32
+"""Where the images do not agree on one of these: small enough to train on a laptop."""
+_OF_KIND = {"strokes": MNIST, "silhouettes": SILHOUETTES, "photographs": CIFAR10}
+_LEAST_STEPS = 200
+
+
+def for_images(kind: str, classes: tuple[str, ...], image_size: int, channels: int) -> Recipe:
+    """The recipe for images of one's own.
+
+    Args:
+        kind: ``strokes`` or ``silhouettes``, which are grey, or ``photographs``.
+        classes: their names.
+        image_size: native height and width in pixels.
+        channels: 1 or 3.
+    """
+    recipe = _OF_KIND[kind]
+    canvas = -(-image_size // 16) * 16
+    spec = dataclasses.replace(
+        recipe.spec, classes=classes, image_size=image_size, canvas_size=canvas, channels=channels
+    )
+    return dataclasses.replace(recipe, spec=spec, least_steps=_LEAST_STEPS)
+
 
 RECIPES = {"mnist": MNIST, "cifar10": CIFAR10}

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from cvae_cli import __version__
 from cvae_cli.engine.device import one_core_a_thread
-from cvae_cli.engine.draw import Drawer, resolve_precision
+from cvae_cli.engine.draw import Drawer, image_target, resolve_precision
 from cvae_cli.engine.judge import Judge, find_judge, mark
 from cvae_cli.engine.labels import Label, LabelRule, require_class
 from cvae_cli.errors import ImageError, UserError
@@ -157,17 +157,6 @@ def find(options: RelabelOptions) -> Iterator[discover.Found]:
             f"no image found in {where}. Looked for {' '.join(sorted(discover.SUFFIXES))}, in all "
             "sub-folders that are not hidden."
         )
-
-
-def image_target(spec: ModelSpec) -> prepare.Target:
-    """What a spec says about the images that its model takes."""
-    return prepare.Target(
-        size=spec.image_size,
-        channels=spec.channels,
-        light_on_dark=spec.polarity == "light-on-dark",
-        fit=spec.fit,
-        margin=spec.margin,
-    )
 
 
 def label_note(label_source: str | None, confidence: float | None) -> str:

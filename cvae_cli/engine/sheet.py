@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae_cli.engine.draw import Drawer
+from cvae_cli.engine.draw import Drawer, image_target
 from cvae_cli.engine.judge import Judge, find_judge, mark
 from cvae_cli.engine.labels import LabelRule
-from cvae_cli.engine.relabel import RelabelOptions, find, image_target
+from cvae_cli.engine.relabel import RelabelOptions, find
 from cvae_cli.errors import ImageError, OutputError, UserError
 from cvae_cli.images import decode, discover, grid, prepare, save
 from cvae_cli.model import weights

@@ -15,23 +15,30 @@ Measures = dict[str, NDArray[np.float32]]
 """By name, (N, M) each: M figures an image."""
 
 _LAYOUT = 4
+_GROUND = 25
+"""Up to this grey level a pixel is black ground."""
 
 
 def measure(images: NDArray[np.uint8], spec: ModelSpec) -> Measures:
     """Style of images, as fits what a model draws.
 
-    Strokes (``thickness``, ``slant``, ``width``: :mod:`cvae_cli.engine.strokes`) where images are
-    grey and light on dark; otherwise ``colour``, the mean of each channel, and ``layout``, the
-    means over a grid of 4x4 fields.
+    Of strokes ``thickness``, ``slant`` and ``width`` (:mod:`cvae_cli.engine.strokes`); of silhouettes
+    ``brightness``, the mean, and ``area``, the share of the picture that is no ground; otherwise
+    ``colour``, the mean of each channel, and ``layout``, the means over a grid of 4x4 fields.
 
     Args:
         images: (N, C, H, W) uint8 at native size.
         spec: of the model.
     """
     pixels = torch.from_numpy(images)
-    if spec.channels == 1 and spec.polarity == "light-on-dark":
+    if spec.kind_of_style == "strokes":
         return {name: value[:, None].numpy() for name, value in strokes.measure(pixels)._asdict().items()}
     x = pixels.float()
+    if spec.kind_of_style == "silhouettes":
+        return {
+            "brightness": x.mean(dim=(2, 3)).numpy(),
+            "area": (x > _GROUND).float().mean(dim=(2, 3)).numpy(),
+        }
     return {
         "colour": x.mean(dim=(2, 3)).numpy(),
         "layout": F.adaptive_avg_pool2d(x, _LAYOUT).flatten(1).numpy(),

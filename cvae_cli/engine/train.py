@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import platform
+import shlex
 import signal
 import threading
 import time
@@ -24,17 +25,18 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, Sampler, WeightedRandomSampler
 
 from cvae_cli import __version__
-from cvae_cli.engine import datasets
+from cvae_cli.engine import datasets, folders, recipes
 from cvae_cli.engine.device import bf16_is_fast, resolve_device
+from cvae_cli.engine.draw import image_target
 from cvae_cli.engine.objective import Objective
 from cvae_cli.engine.recipes import RECIPES, Recipe
 from cvae_cli.errors import CvaeError, DataError, OutputError, UserError
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import from_canvas, to_canvas
-from cvae_cli.outcomes import TrainResult
+from cvae_cli.outcomes import FolderFound, TrainResult
 
 CHECKPOINT = "last.ckpt"
 _DESCRIPTION = "run.json"
@@ -42,10 +44,15 @@ _CHECKPOINT_STEPS = 400
 _PICTURE_ROWS = 10
 _CLASS_IMAGES = 20_000
 """Training images from which the style and the codes of each class are known."""
+_EVEN = 1.5
+"""Where the largest class has no more times the images of the smallest, all are seen equally often."""
 
 
 class TrainObserver(Protocol):
     """What a caller may want to hear of a run while it goes on; all on the main process."""
+
+    def found(self, found: FolderFound) -> None:
+        """The images of one's own that the model will learn; not called for known data sets."""
 
     def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
         """The run begins: ``steps`` an epoch, ``first_epoch`` > 0 when it is resumed."""
@@ -74,10 +81,22 @@ class TrainOptions:
     num_nodes: int = 1
     strategy: str = "auto"
     precision: str = "auto"
+    image_size: int | None = None
+    channels: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What the model is called: as its data set, or the folder of it."""
+        return self.data if self.data in RECIPES else Path(self.data).resolve().name or "folder"
 
     def command(self) -> str:
         """The command line that repeats this training on any machine."""
-        parts = [f"cvae train --data {self.data} --epochs {self.epochs} --seed {self.seed}"]
+        data = shlex.quote(self.data)
+        parts = [f"cvae train --data {data} --epochs {self.epochs} --seed {self.seed}"]
+        if self.image_size is not None:
+            parts.append(f"--image-size {self.image_size}")
+        if self.channels is not None:
+            parts.append(f"--channels {self.channels}")
         if self.batch_size is not None:
             parts.append(f"--batch-size {self.batch_size}")
         if self.learning_rate is not None:
@@ -97,12 +116,10 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
         OutputError: the run folder cannot be written, or holds another run.
         UserError: options that do not fit each other or this machine.
     """
-    recipe = _resolve_recipe(options)
     device = resolve_device(options.device)
     if options.precision == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16 needs a GPU; use bf16 or fp32 on the CPU.")
-    full = datasets.load(options.data, options.data_dir, train=True)
-    training, validation = datasets.hold_out(full, recipe.validation_images)
+    recipe, training, validation = _known(options) if options.data in RECIPES else _own(options, observer)
     processes = options.devices * options.num_nodes
     if recipe.batch_size % processes:
         raise UserError(
@@ -110,7 +127,7 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
             "choose --batch-size accordingly."
         )
     per_process = recipe.batch_size // processes
-    if len(training) < recipe.batch_size:
+    if len(training) < recipe.batch_size and not recipe.least_steps:
         raise DataError(
             f"{len(training)} training images do not fill one batch of {recipe.batch_size}; "
             "choose a smaller --batch-size."
@@ -148,8 +165,8 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
         try:
             trainer.fit(
                 module,
-                _loader(training, per_process, shuffle=True),
-                _loader(validation, 500, shuffle=False),
+                _loader(training, per_process, _sampler(training, recipe)),
+                DataLoader(validation, 500, collate_fn=_as_is),  # type: ignore[arg-type]
                 ckpt_path=str(checkpoint) if options.resume and checkpoint.exists() else None,
             )
         except _StoppedBySignal:
@@ -334,7 +351,7 @@ class _Reporting(pl.Callback):
             pl_module.objective.averaged,
             self.folder / "model.safetensors",
             spec=pl_module.recipe.spec.to_dict(),
-            name=self.options.data,
+            name=self.options.name,
             data_set=self.options.data,
             metrics=metrics,
             train_command=self.options.command(),
@@ -377,10 +394,54 @@ class _Reporting(pl.Callback):
         )
 
 
-def _resolve_recipe(options: TrainOptions) -> Recipe:
-    if options.data not in RECIPES:
-        raise DataError(f"unknown data set {options.data!r}; there is {', '.join(RECIPES)}.")
-    recipe = RECIPES[options.data]
+def _known(options: TrainOptions) -> tuple[Recipe, datasets.LabelledImages, datasets.LabelledImages]:
+    """A data set known by its name: recipe, training and validation images."""
+    if options.image_size is not None or options.channels is not None:
+        raise UserError(
+            f"--image-size and --channels are for a folder of one's own; {options.data} has its own."
+        )
+    recipe = _with_options(RECIPES[options.data], options)
+    full = datasets.load(options.data, options.data_dir, train=True)
+    return recipe, *datasets.hold_out(full, recipe.validation_images)
+
+
+def _own(
+    options: TrainOptions, observer: TrainObserver
+) -> tuple[Recipe, datasets.LabelledImages, datasets.LabelledImages]:
+    """A folder of classes: recipe, training and validation images."""
+    folder = Path(options.data)
+    if not folder.is_dir():
+        raise DataError(f"--data {options.data}: no folder, nor one of {', '.join(RECIPES)}.")
+    files = folders.scan(folder)
+    seen = folders.look(files, image_size=options.image_size, channels=options.channels)
+    recipe = recipes.for_images(seen.kind, files.classes, seen.image_size, seen.channels)
+    recipe = _with_options(recipe, options)
+    parts, left_out = {}, []
+    for part in files.parts:
+        parts[part], bad = folders.read(files, part, image_target(recipe.spec))
+        left_out += bad
+    training, validation = parts["train"], parts.get("val")
+    folders.check_counts(training, folder)
+    if validation is None or not len(validation):
+        training, validation = datasets.hold_out(training, recipe.validation_images)
+    else:
+        # Not class by class, as they were read: the first of them are taken for a sample of all.
+        training = training.subset(torch.randperm(len(training)))
+    if _is_main_process():
+        observer.found(
+            folders.describe(
+                folder,
+                seen,
+                training,
+                validation=len(validation),
+                test=len(parts["test"]),
+                left_out=left_out,
+            )
+        )
+    return recipe, training, validation
+
+
+def _with_options(recipe: Recipe, options: TrainOptions) -> Recipe:
     if options.batch_size is not None:
         recipe = replace(recipe, batch_size=options.batch_size)
     if options.learning_rate is not None:
@@ -397,8 +458,8 @@ def _resolve_folder(options: TrainOptions, recipe: Recipe) -> Path:
     """The run folder: asked for, or the next free one below ``runs/``; checked, not yet made."""
     if options.out is None:
         runs = [
-            Path("runs") / options.data,
-            *(Path("runs") / f"{options.data}-{n}" for n in range(2, 10_000)),
+            Path("runs") / options.name,
+            *(Path("runs") / f"{options.name}-{n}" for n in range(2, 10_000)),
         ]
         taken = [run for run in runs if run.exists()]
         if options.resume and not taken:
@@ -442,15 +503,30 @@ def _description(options: TrainOptions, recipe: Recipe) -> dict[str, Any]:
     return {"data": options.data, "seed": options.seed, "recipe": recipe.to_dict()}
 
 
-def _loader(data: datasets.LabelledImages, batch_size: int, *, shuffle: bool) -> DataLoader[Any]:
+def _loader(data: datasets.LabelledImages, batch_size: int, sampler: Sampler[int]) -> DataLoader[Any]:
     # Batches are slices of one tensor in memory: worker processes would only copy them about.
     return DataLoader(
         data,  # type: ignore[arg-type]
         batch_size=batch_size,
-        shuffle=shuffle,
-        drop_last=shuffle,
+        sampler=sampler,
+        drop_last=True,
         collate_fn=_as_is,  # type: ignore[arg-type]
     )
+
+
+def _sampler(data: datasets.LabelledImages, recipe: Recipe) -> Sampler[int]:
+    """The order of an epoch: each image once, or where a class has far fewer, those more often.
+
+    Their weight is the square root of what would make all classes equal (Mahajan et al. 2018,
+    "Exploring the limits of weakly supervised pretraining", section 2.2): with the full weight the few
+    images of a rare class are learned by heart.
+    """
+    counts = torch.bincount(data.labels, minlength=recipe.spec.num_classes)
+    least = recipe.least_steps * recipe.batch_size
+    if not least or (len(data) >= least and counts.max() <= _EVEN * counts.min()):
+        return RandomSampler(data)  # type: ignore[arg-type]
+    weights_ = counts.double().rsqrt()[data.labels]
+    return WeightedRandomSampler(weights_.tolist(), max(len(data), least))
 
 
 def _as_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -112,6 +112,20 @@ def stroke_style(x: Tensor) -> Tensor:
     return torch.stack([mass / outline, shear, reach[0] + reach[1]], dim=1)
 
 
+def silhouette_style(x: Tensor) -> Tensor:
+    """Brightness and area of bright things on black, differentiably.
+
+    Args:
+        x: (B, 1, H, W), values in [0, 1].
+
+    Returns:
+        (B, 2), float32, in [0, 1]: the mean, and the share of pixels from about a tenth up.
+    """
+    x = x.float()
+    area = torch.sigmoid((x - 0.1) * 40)  # from 0.02 at black to 0.98 at a fifth
+    return torch.cat([x.mean(dim=(2, 3)), area.mean(dim=(2, 3))], dim=1)
+
+
 def colour_layout(x: Tensor) -> Tensor:
     """Mean colours of a grid of 4x4 fields.
 

@@ -14,6 +14,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "likelihood": ("bernoulli", "laplace"),
     "polarity": ("light-on-dark", "any"),
     "fit": ("pad", "crop"),
+    "style": ("auto", "strokes", "silhouettes", "colours"),
 }
 
 
@@ -46,6 +47,9 @@ class ModelSpec:
         margin: share of the native size that is left free on each side when an image of
             another size is cut to its content (``fit: pad`` with ``light-on-dark`` only);
             MNIST digits fill 20 of 28 pixels, a margin of 1/7.
+        style: what makes the style of an image, which training and ``evaluate`` look at: thickness,
+            slant and width of ``strokes``; brightness and area of ``silhouettes``; the ``colours`` and
+            where they are. ``auto``: strokes where images are grey and light on dark, else colours.
     """
 
     classes: tuple[str, ...]
@@ -63,6 +67,7 @@ class ModelSpec:
     polarity: str = "any"
     fit: str = "pad"
     margin: float = 0.0
+    style: str = "auto"
 
     def __post_init__(self) -> None:
         """Check every field. Raises :class:`WeightsError` naming the first that is wrong."""
@@ -86,6 +91,8 @@ class ModelSpec:
                 raise WeightsError(f"spec: {name} must be {wanted} whole numbers from 1 to 4096")
         if not isinstance(self.label_in_encoder, bool):
             raise WeightsError("spec: label_in_encoder must be true or false")
+        if self.kind_of_style != "colours" and self.channels != 1:
+            raise WeightsError(f"spec: style {self.style!r} is of grey images only")
         if not isinstance(self.margin, (int, float)) or not 0 <= self.margin < 0.5:
             raise WeightsError("spec: margin must be a number from 0 to below 0.5")
 
@@ -93,6 +100,13 @@ class ModelSpec:
     def num_classes(self) -> int:
         """How many labels there are."""
         return len(self.classes)
+
+    @property
+    def kind_of_style(self) -> str:
+        """``style``, with ``auto`` resolved."""
+        if self.style != "auto":
+            return self.style
+        return "strokes" if self.channels == 1 and self.polarity == "light-on-dark" else "colours"
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON takes it."""

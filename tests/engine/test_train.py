@@ -20,6 +20,7 @@ from cvae_cli.engine.train import TrainOptions, train
 from cvae_cli.errors import DataError, UserError
 from cvae_cli.model import weights
 from cvae_cli.model.network import ConditionalVAE
+from cvae_cli.outcomes import FolderFound
 
 
 class Recorder:
@@ -28,6 +29,9 @@ class Recorder:
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
         self.steps = 0
+
+    def found(self, found: FolderFound) -> None:
+        """Nothing."""
 
     def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
         self.first_epoch, self.per_epoch = first_epoch, steps
