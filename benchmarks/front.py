@@ -73,6 +73,9 @@ class Silent:
     def found(self, found: FolderFound) -> None:
         """Nothing."""
 
+    def teaching(self, done: int, steps: int) -> None:
+        """Nothing."""
+
     def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
         """Nothing."""
 

@@ -133,6 +133,16 @@ class _Progress:
         for text in found.warnings:
             print_warning(self.console, text)
 
+    def teaching(self, done: int, steps: int) -> None:
+        now = time.monotonic()
+        if verbosity() >= 0 and (done == steps or now - self.last >= PLAIN_SECONDS):
+            self.last = now
+            self.console.print(
+                f"the classifier learns first: step {done}/{steps}",
+                markup=False,
+                end="\r" if self.live and done < steps else "\n",
+            )
+
     def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
         self.epochs, self.steps, self.first_epoch = epochs, steps, first_epoch
         self.began = time.monotonic()

@@ -26,6 +26,9 @@ from cvae_cli.model.network import ConditionalVAE, ProjectionDiscriminator
 _FIT_STEPS = 50
 """Steps between two fits of the common code."""
 
+_TEACHING_BATCH = 128
+_TEACHING_RATE = 2e-3
+
 _STYLES: dict[str, tuple[Callable[[Tensor], Tensor] | None, int]] = {
     "strokes": (losses.stroke_style, 3),
     "silhouettes": (losses.silhouette_style, 2),
@@ -173,10 +176,7 @@ class Objective(nn.Module):
             terms["sharpness"] = losses.absolute_error(own_logits, x)
             loss = loss + weights.sharpness * terms["sharpness"]
 
-        # Strokes stand on black; a photograph goes on beyond its edge.
-        outside = "zeros" if self.recipe.spec.polarity == "light-on-dark" else "reflection"
-        augmented = random_affine(x, *self.recipe.classifier_affine, outside=outside)
-        terms["classifier"] = F.cross_entropy(self.model.classify(augmented).float(), y)
+        terms["classifier"] = self._classifier_loss(x, y)
         read = frozen(self.model.classifier, tile).float()
         terms["target"] = self._misread(F.cross_entropy(read, target, reduction="none"))
         loss = loss + terms["classifier"] + weights.target * terms["target"]
@@ -199,6 +199,42 @@ class Objective(nn.Module):
         self._follow_codes(mu, logvar, y)
         terms["loss"] = loss
         return terms
+
+    def _classifier_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        # Strokes stand on black; a photograph goes on beyond its edge.
+        outside = "zeros" if self.recipe.spec.polarity == "light-on-dark" else "reflection"
+        augmented = random_affine(x, *self.recipe.classifier_affine, outside=outside)
+        return F.cross_entropy(self.model.classify(augmented).float(), y)
+
+    def teach_classifier(
+        self, images: Tensor, y: Tensor, *, bf16: bool, progress: Callable[[int, int], None]
+    ) -> None:
+        """Train the classifier alone, for as many epochs as the recipe says.
+
+        Args:
+            images: (N, C, H, W) uint8, real training images.
+            y: (N,) int64.
+            bf16: whether to compute in 16 bits.
+            progress: told after each step how many are done, of how many.
+        """
+        device, batch = self.updates.device, min(_TEACHING_BATCH, len(y))
+        steps = self.recipe.classifier_epochs * max(len(y) // batch, self.recipe.least_steps)
+        classifier = self.model.classifier
+        optimizer = torch.optim.Adam(classifier.parameters())
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _TEACHING_RATE, total_steps=steps)
+        order: list[Tensor] = []
+        for step in range(steps):
+            order = order or list(torch.randperm(len(y))[: len(y) // batch * batch].split(batch))
+            chosen = order.pop()
+            x = self._changed(self.to_input(images[chosen].to(device)))
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = self._classifier_loss(x, y[chosen].to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            progress(step + 1, steps)
+        self.averaged.classifier.load_state_dict(classifier.state_dict())
 
     def _changed(self, x: Tensor) -> Tensor:
         """Training images with the changes of the recipe, (B, C, H, W) in [0, 1]."""

@@ -84,6 +84,9 @@ class Recipe:
     moments_rate: float = 0.002
     """How much of the moments of the codes, by which classes are brought to a common code, is
     that of the latest batch."""
+    classifier_epochs: int = 0
+    """Passes over the training images in which the classifier learns alone, before all learn
+    together: what it does not know yet it cannot ask for."""
     classifier_affine: tuple[float, float, float] = (15.0, 0.15, 0.15)
     """Random rotation (degrees), change of scale and shift (share of the side) of the real
     images that the classifier learns from, each up to the given amount either way."""
@@ -152,7 +155,8 @@ CIFAR10 = Recipe(
     target_margin=0.3,
     flips=True,
     common_code=1.0,
-    classifier_affine=(10.0, 0.1, 0.1),
+    classifier_epochs=4,
+    classifier_affine=(5.0, 0.1, 0.1),
 )
 
 SILHOUETTES = dataclasses.replace(

@@ -54,6 +54,9 @@ class TrainObserver(Protocol):
     def found(self, found: FolderFound) -> None:
         """The images of one's own that the model will learn; not called for known data sets."""
 
+    def teaching(self, done: int, steps: int) -> None:
+        """So many steps are done in which the classifier learns alone, before the first epoch."""
+
     def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
         """The run begins: ``steps`` an epoch, ``first_epoch`` > 0 when it is resumed."""
 
@@ -135,7 +138,8 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
     _quiet_lightning()
     folder = _resolve_folder(options, recipe)
     pl.seed_everything(options.seed)
-    module = RelabelModule(recipe, training.subset(torch.arange(min(_CLASS_IMAGES, len(training)))))
+    module = RelabelModule(recipe, training)
+    module.teaching = observer.teaching
     reporting = _Reporting(options, folder, observer)
     try:
         trainer = pl.Trainer(
@@ -183,14 +187,28 @@ class RelabelModule(pl.LightningModule):
 
         Args:
             recipe: what to train, and how.
-            training: real training images to know the classes from; not all are needed.
+            training: real training images, from which it knows the classes.
         """
         super().__init__()
         self.recipe = recipe
         self.training_images = training
+        self.class_images = training.subset(torch.arange(min(_CLASS_IMAGES, len(training))))
         self.objective = Objective(recipe)
-        self.objective.measure_classes(training.images, training.labels)
+        self.objective.measure_classes(self.class_images.images, self.class_images.labels)
         self.terms: dict[str, Tensor] = {}
+        self.teaching: Callable[[int, int], None] = lambda done, steps: None
+
+    def on_fit_start(self) -> None:
+        """Have the classifier learn first, where the recipe says so and the run is new."""
+        if not self.recipe.classifier_epochs or self.objective.updates > 0:
+            return
+        data, classifier = self.training_images, self.objective.model.classifier
+        if self.trainer.is_global_zero:
+            bf16 = "bf16" in str(self.trainer.precision)
+            self.objective.teach_classifier(data.images, data.labels, bf16=bf16, progress=self.teaching)
+        taught = self.trainer.strategy.broadcast(classifier.state_dict())
+        classifier.load_state_dict(taught)
+        self.objective.averaged.classifier.load_state_dict(taught)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """One step's loss."""
@@ -201,7 +219,7 @@ class RelabelModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Fit the common code of the averaged weights, which are validated and exported."""
-        self.objective.fit_average(self.training_images.images, self.training_images.labels)
+        self.objective.fit_average(self.class_images.images, self.class_images.labels)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the averaged weights' terms, as ``val_NAME``, over all validation images."""

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
-from cvae_cli.engine.augment import differentiable, random_affine, random_flip
+from cvae_cli.engine.augment import differentiable, random_affine, random_flip, random_shift
 
 
 def test_random_affine_keeps_what_it_is_told_to() -> None:
@@ -48,3 +49,23 @@ def test_differentiable_cuts_out_and_lets_gradients_through_elsewhere() -> None:
     gone = (changed == 0).all(dim=1).float().mean()
     assert 0.05 < gone < 0.4  # a square of 7 of 16 pixels a side, less beyond the edge, and shifts
     assert (x.grad != 0).float().mean() > 0.5
+
+
+def test_a_shift_moves_whole_pixels_and_reflects() -> None:
+    torch.manual_seed(0)
+    x = torch.arange(64.0).reshape(1, 1, 8, 8).repeat(50, 1, 1, 1)
+    shifted = random_shift(x, 2)
+    assert shifted.shape == x.shape
+    padded = F.pad(x[:1], [2] * 4, mode="reflect")[0, 0]
+    places = set()
+    for image in shifted[:, 0]:
+        found = [
+            (down, right)
+            for down in range(5)
+            for right in range(5)
+            if torch.equal(image, padded[down : down + 8, right : right + 8])
+        ]
+        assert len(found) == 1
+        places.add(found[0])
+    assert len(places) > 15  # of 25
+    assert torch.equal(random_shift(x, 0), x)

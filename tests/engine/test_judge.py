@@ -97,6 +97,7 @@ def test_damaged_and_foreign_weights_are_refused(trained: Path, small_model: Pat
     content = trained.read_bytes()
     for field, value, reason in (
         ("widths", [32, 64], "widths must be three"),
+        ("widths", [32, 64, 0], "widths must be whole"),
         ("classes", ["a"], "at least two"),
         ("classes", ["a", "a"], "different names"),
         ("image_size", 0, "image_size"),

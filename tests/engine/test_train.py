@@ -28,10 +28,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
-        self.steps = 0
+        self.steps = self.taught = 0
 
     def found(self, found: FolderFound) -> None:
         """Nothing."""
+
+    def teaching(self, done: int, steps: int) -> None:
+        self.taught = done
 
     def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
         self.first_epoch, self.per_epoch = first_epoch, steps
@@ -397,6 +400,31 @@ def test_photographs_are_trained_on_from_class_folders(photo_dir: Path, tmp_path
     # The scale of the likelihood is learned with the rest.
     assert model.log_scale.item() != -2.0
     assert seen.epochs[1]["recon_loss"] < seen.epochs[0]["recon_loss"]
+
+
+@pytest.mark.bolts
+def test_the_classifier_learns_first_and_once(photo_dir: Path, tmp_path: Path) -> None:
+    first, again = Recorder(), Recorder()
+    train(short(photo_dir, tmp_path / "run", data="cifar10"), first)
+    assert first.taught == CIFAR10.classifier_epochs * (306 // 128)
+    train(short(photo_dir, tmp_path / "run", data="cifar10", epochs=2, resume=True), again)
+    assert again.first_epoch == 1
+    assert again.taught == 0
+
+
+def test_what_the_classifier_learns_it_keeps() -> None:
+    torch.manual_seed(0)
+    objective = Objective(replace(CIFAR10, classifier_epochs=1, least_steps=30))
+    y = torch.arange(128) % 10
+    images = (y[:, None, None, None] * 25 + torch.randint(0, 10, (128, 3, 32, 32))).to(torch.uint8)
+    before = {name: value.clone() for name, value in objective.model.decoder.state_dict().items()}
+    objective.teach_classifier(images, y, bf16=False, progress=lambda done, steps: None)
+    for model in (objective.model, objective.averaged):
+        read = model.eval().classify(objective.to_input(images)).argmax(dim=1)
+        assert (read == y).float().mean() > 0.3  # chance is a tenth
+    assert all(
+        torch.equal(value, before[name]) for name, value in objective.model.decoder.state_dict().items()
+    )
 
 
 def test_reconstructions_are_seen_too_where_features_are_compared() -> None:
