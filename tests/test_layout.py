@@ -60,11 +60,13 @@ def test_imports_run_one_way(file: Path) -> None:
 
 
 def test_the_judge_takes_no_part_in_training() -> None:
-    """Nothing that trains a model, or is part of one, knows of the judge or of what uses it."""
+    """Nothing that trains a model, or is part of one, knows of the judge or of what uses it.
+
+    ``cli/train.py`` may: when all is trained and written, it prints what `cvae evaluate` would.
+    """
     trains = [
         *(PACKAGE / "model").glob("*.py"),
         *(PACKAGE / "engine" / f"{name}.py" for name in ("train", "objective", "recipes")),
-        PACKAGE / "cli" / "train.py",
     ]
     assert len(trains) > 8
     for file in trains:

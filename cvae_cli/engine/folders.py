@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cvae_cli.engine.datasets import LabelledImages
+from cvae_cli.engine.datasets import NAMES, LabelledImages
 from cvae_cli.engine.recipes import DEFAULT_SIZE, SIZES
 from cvae_cli.errors import DataError, ImageError
 from cvae_cli.images import decode, discover, prepare
@@ -75,7 +75,7 @@ def scan(folder: Path) -> ClassFolders:
             only in the test or the validation part.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such data set or folder.")
+        raise DataError(f"unknown data set {str(folder)!r}: neither one of {', '.join(NAMES)} nor a folder.")
     train = folder / "train"
     parted = train.is_dir() and bool(_folders(train))
     root = train if parted else folder

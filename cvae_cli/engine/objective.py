@@ -177,7 +177,10 @@ class Objective(nn.Module):
             loss = loss + weights.sharpness * terms["sharpness"]
 
         terms["classifier"] = self._classifier_loss(x, y)
-        read = frozen(self.model.classifier, tile).float()
+        # Changed as the images that the classifier learns from: what it reads only in one place,
+        # or to the pixel, is a pattern and no thing.
+        seen = self._moved(tile) if self.recipe.target_augmented else tile
+        read = frozen(self.model.classifier, seen).float()
         terms["target"] = self._misread(F.cross_entropy(read, target, reduction="none"))
         loss = loss + terms["classifier"] + weights.target * terms["target"]
 
@@ -200,11 +203,14 @@ class Objective(nn.Module):
         terms["loss"] = loss
         return terms
 
-    def _classifier_loss(self, x: Tensor, y: Tensor) -> Tensor:
+    def _moved(self, x: Tensor) -> Tensor:
+        """Images as the classifier sees them in training."""
         # Strokes stand on black; a photograph goes on beyond its edge.
         outside = "zeros" if self.recipe.spec.polarity == "light-on-dark" else "reflection"
-        augmented = random_affine(x, *self.recipe.classifier_affine, outside=outside)
-        return F.cross_entropy(self.model.classify(augmented).float(), y)
+        return random_affine(x, *self.recipe.classifier_affine, outside=outside)
+
+    def _classifier_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(self.model.classify(self._moved(x)).float(), y)
 
     def teach_classifier(
         self, images: Tensor, y: Tensor, *, bf16: bool, progress: Callable[[int, int], None]

@@ -65,6 +65,8 @@ class Recipe:
     target_margin: float = 0.0
     """Cross-entropy of a tile, in nats, below which the classifier asks no more of it: a
     photograph of a horse need not be more of a horse than real ones are."""
+    target_augmented: bool = False
+    """Whether the classifier reads tiles turned, scaled and shifted as ``classifier_affine`` says."""
     target_square: float = 0.0
     """How much of the square of that cross-entropy is added to it: one tile that is read wrong
     then weighs more than many that are nearly right."""

@@ -428,8 +428,6 @@ def _own(
 ) -> tuple[Recipe, datasets.LabelledImages, datasets.LabelledImages]:
     """A folder of classes: recipe, training and validation images."""
     folder = Path(options.data)
-    if not folder.is_dir():
-        raise DataError(f"--data {options.data}: no folder, nor one of {', '.join(RECIPES)}.")
     files = folders.scan(folder)
     seen = folders.look(files, image_size=options.image_size, channels=options.channels)
     recipe = recipes.for_images(seen.kind, files.classes, seen.image_size, seen.channels)

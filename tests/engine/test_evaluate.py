@@ -198,7 +198,7 @@ def test_a_handful_of_images_is_measured_as_far_as_it_goes(
 def test_what_does_not_fit_is_refused_before_anything_is_measured(
     judged: EvaluateOptions, small_model: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="trained on 'none', which is no data set"):
+    with pytest.raises(DataError, match="trained on 'none', which is not here"):
         evaluate(replace(judged, model=str(small_model)))
     with pytest.raises(DataError, match="unknown data set 'letters'"):
         evaluate(replace(judged, data="letters"))

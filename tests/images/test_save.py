@@ -138,7 +138,7 @@ def test_two_manifests_at_once_are_each_whole(tmp_path: Path, first_to_end: int)
         for who, manifest in enumerate(both):
             manifest.write({"who": who, "number": number})
     for who in (first_to_end, 1 - first_to_end):
-        both[who].__exit__()
+        both[who].__exit__(None, None, None)
         lines = [json.loads(line) for line in (tmp_path / "m").read_text().splitlines()]
         assert lines == [{"who": who, "number": number} for number in range(3)]
     assert [file.name for file in tmp_path.iterdir()] == ["m"]

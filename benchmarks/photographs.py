@@ -1,0 +1,177 @@
+"""The CIFAR-10 model beside a plain VAE of its size, and before a second judge of another kind.
+
+    python benchmarks/photographs.py --data-dir data
+
+Prints a row a metric: the shipped model, and the same network trained on nothing but the bound
+(a conditional VAE whose label nobody asks for), both on the test images, by the shipped judge.
+
+The last rows are a second judge, which shares with the first neither architecture nor objective
+nor the way it decides: a network that was taught only to bring photographs of one class together
+(supervised contrastive loss, Khosla et al. 2020, eq. 2, one view), and the vote of the nearest
+real training images among its features (Wu et al. 2018, "Unsupervised feature learning via
+non-parametric instance discrimination", section 3.4). It says how often a tile lies among real
+photographs of its target; on real test images that is its accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from front import Silent
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cvae_cli.engine import datasets
+from cvae_cli.engine.augment import random_affine, random_flip
+from cvae_cli.engine.datasets import LabelledImages
+from cvae_cli.engine.draw import Drawer
+from cvae_cli.engine.evaluate import batch_size, measure
+from cvae_cli.engine.judge import Judge, judge_of
+from cvae_cli.engine.recipes import CIFAR10, RECIPES, LossWeights
+from cvae_cli.engine.train import TrainOptions, train
+from cvae_cli.model import weights
+
+SEED = 11
+BATCH = 256
+TEMPERATURE = 0.1
+NEIGHBOURS = 50
+VOTE_TEMPERATURE = 0.07
+
+
+class Features(nn.Module):
+    """Photographs, (B, 3, H, W) in [0, 1], to points on the unit sphere, (B, 128)."""
+
+    def __init__(self) -> None:
+        """Build the network, with random weights."""
+        super().__init__()
+        self.steps = nn.ModuleList()
+        inputs = 3
+        for width in (64, 128, 256):
+            self.steps.append(nn.Conv2d(inputs, width, 4, stride=2, padding=1))
+            self.steps.append(nn.Conv2d(width, width, 3, padding=1))
+            inputs = width
+        self.head = nn.Sequential(nn.Linear(inputs, inputs), nn.GELU(), nn.Linear(inputs, 128))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The points of images."""
+        h = 2 * x - 1
+        for number, step in enumerate(self.steps):
+            drawn = F.group_norm(F.gelu(step(h)), 8)
+            h = h + drawn if number % 2 else drawn
+        return F.normalize(self.head(h.mean(dim=(2, 3))).float(), dim=1)
+
+
+def contrastive(points: Tensor, labels: Tensor) -> Tensor:
+    """Supervised contrastive loss of (B, D) points of labels (B,); a scalar."""
+    likeness = points @ points.T / TEMPERATURE
+    itself = torch.eye(len(points), dtype=torch.bool)
+    likeness = likeness.masked_fill(itself, -torch.inf)
+    same = (labels[:, None] == labels[None, :]) & ~itself
+    log_share = likeness.log_softmax(dim=1).masked_fill(~same, 0.0)
+    return -(log_share.sum(dim=1) / same.sum(dim=1).clamp(min=1)).mean()
+
+
+class Neighbours:
+    """A judge that votes."""
+
+    def __init__(self, training: LabelledImages, epochs: int) -> None:
+        """Train the features on real images, and keep those of all of them."""
+        torch.manual_seed(SEED)
+        self.classes = len(training.classes)
+        self.network = Features().to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(self.network.parameters(), 2e-3, weight_decay=0.05)
+        steps = epochs * (len(training) // BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+        for step in range(steps):
+            if step % (len(training) // BATCH) == 0:
+                order = torch.randperm(len(training)).split(BATCH)
+            chosen = order[step % (len(training) // BATCH)]
+            x = random_flip(training.images[chosen].float() / 255)
+            x = random_affine(x, degrees=5.0, scale=0.1, shift=0.1, outside="reflection")
+            with torch.autocast("cpu", torch.bfloat16):
+                points = self.network(x.contiguous(memory_format=torch.channels_last))
+            loss = contrastive(points, training.labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        self.known = self.points(training.images)
+        self.votes = F.one_hot(training.labels, self.classes).float()
+
+    @torch.inference_mode()
+    def points(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 to (N, 128)."""
+        return torch.cat([self.network(part.float() / 255) for part in images.split(500)])
+
+    @torch.inference_mode()
+    def read(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The class of each of (N, 3, H, W) images, (N,)."""
+        found = []
+        for part in self.points(torch.from_numpy(images)).split(1000):
+            near = (part @ self.known.T).topk(NEIGHBOURS)
+            weight = (near.values / VOTE_TEMPERATURE).exp()
+            found.append((weight[:, :, None] * self.votes[near.indices]).sum(dim=1).argmax(dim=1))
+        return torch.cat(found).numpy()
+
+    def effectiveness(self, drawer: Drawer, test: LabelledImages) -> float:
+        """The share of the tiles, of all wrong labels, that lie among photographs of their target."""
+        every, hits, count = np.arange(self.classes), 0, 0
+        images, labels = test.images.numpy(), test.labels.numpy()
+        for start in range(0, len(test), drawer.batch_size):
+            y = labels[start : start + drawer.batch_size]
+            targets = np.stack([every[every != label] for label in y])  # (n, K - 1)
+            tiles = drawer.draw(images[start : start + drawer.batch_size], y, targets)
+            hits += int((self.read(tiles.reshape(-1, *tiles.shape[2:])) == targets.reshape(-1)).sum())
+            count += targets.size
+        return hits / count
+
+
+def main() -> None:
+    """Train what stands beside the model, measure both and print the table."""
+    parser = argparse.ArgumentParser(description="The CIFAR-10 model beside a plain VAE of its size.")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--model", default="cifar10")
+    parser.add_argument("--epochs", type=int, default=3, help="of the plain VAE")
+    parser.add_argument("--judge-epochs", type=int, default=8, help="of the second judge")
+    parser.add_argument("--limit", type=int, help="test images; all of them by default")
+    arguments = parser.parse_args()
+    card = weights.read_card(weights.resolve(arguments.model))
+    training = datasets.load("cifar10", arguments.data_dir, train=True)
+    test = datasets.load("cifar10", arguments.data_dir, train=False)
+    test = test.subset(
+        torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: arguments.limit]
+    )
+    began = time.monotonic()
+    second = Neighbours(training, arguments.judge_epochs)
+    accuracy = float((second.read(test.images.numpy()) == test.labels.numpy()).mean())
+    print(f"second judge: {arguments.judge_epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        bound = LossWeights(recon=1.0, kl=1.0, target=0.0)
+        RECIPES["cifar10"] = replace(CIFAR10, loss=bound)
+        options = TrainOptions("cifar10", arguments.data_dir, arguments.epochs, Path(folder) / "plain")
+        plain = train(options, Silent()).folder / "model.safetensors"
+        print(f"plain VAE: {arguments.epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")
+        judge = Judge(judge_of(card, "cifar10"))
+        columns = []
+        for file in (card.file, plain):
+            drawer = Drawer(file, batch_size=batch_size(card.spec))
+            values = {figure.name: figure.value for figure in measure(drawer, judge, test, training)[1]}
+            values["second judge"] = second.effectiveness(drawer, test)
+            columns.append(values)
+    print(f"{len(test)} test images, torch {torch.__version__}\n")
+    print("| metric | shipped | plain VAE |\n|---|---|---|")
+    for name in columns[0]:
+        print(f"| {name} | " + " | ".join(f"{values[name]:.4g}" for values in columns) + " |")
+    print(f"| second judge's accuracy on real images | {accuracy:.4g} | {accuracy:.4g} |")
+
+
+if __name__ == "__main__":
+    main()
