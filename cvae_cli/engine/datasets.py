@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import pickle
+import shutil
+import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +69,45 @@ def load_mnist(data_dir: Path, *, train: bool) -> LabelledImages:
         remedy="Name the folder that holds MNIST/raw/*-ubyte with --data-dir",
     )
     return LabelledImages(data.data[:, None].contiguous(), data.targets.long(), tuple("0123456789"))
+
+
+def load_fashion(data_dir: Path, *, train: bool) -> LabelledImages:
+    """Fashion-MNIST (Xiao et al. 2017) through torchvision, downloaded where it is missing.
+
+    The folder may also be the one that holds its four ``.gz`` files, as Debian's package
+    ``dataset-fashion-mnist`` lays them out.
+
+    Raises:
+        DataError: the files are not there and cannot be downloaded, or they are damaged.
+    """
+    from torchvision.datasets import FashionMNIST
+
+    with tempfile.TemporaryDirectory() as scratch:
+        root = data_dir
+        if (data_dir / "train-images-idx3-ubyte.gz").exists():
+            root = Path(scratch)
+            _unpack(data_dir, root / "FashionMNIST" / "raw")
+        data = _from_torchvision(
+            FashionMNIST,
+            root,
+            train,
+            name="Fashion-MNIST",
+            where=root / "FashionMNIST" / "raw",
+            remedy="Name the folder that holds FashionMNIST/raw/*-ubyte, or its .gz files, with --data-dir",
+        )
+    images = data.data[:, None].contiguous()
+    return LabelledImages(images, data.targets.long(), recipes.FASHION.spec.classes)
+
+
+def _unpack(folder: Path, into: Path) -> None:
+    """Unpack all ``*-ubyte.gz`` of a folder. Raises :class:`DataError` where one is damaged."""
+    into.mkdir(parents=True)
+    for file in folder.glob("*-ubyte.gz"):
+        try:
+            with gzip.open(file) as packed, (into / file.stem).open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{file}: cannot be unpacked ({_first_line(error)}).") from error
 
 
 def load_cifar10(data_dir: Path, *, train: bool) -> LabelledImages:
@@ -144,7 +187,11 @@ def load_class_folders(folder: Path, classes: tuple[str, ...]) -> LabelledImages
     return LabelledImages(stacked, torch.tensor(labels), classes)
 
 
-_LOADERS: dict[str, Callable[..., LabelledImages]] = {"mnist": load_mnist, "cifar10": load_cifar10}
+_LOADERS: dict[str, Callable[..., LabelledImages]] = {
+    "mnist": load_mnist,
+    "fashion": load_fashion,
+    "cifar10": load_cifar10,
+}
 NAMES = tuple(_LOADERS)
 
 

@@ -31,7 +31,7 @@ from cvae_cli.model.spec import ModelSpec
 from cvae_cli.outcomes import Evaluation, Figure
 
 CYCLES = 10
-_BATCH_TILES = 2500
+_BATCH_TILES = {"compact": 2500, "residual": 2500, "resnet18": 160}
 _ROUNDS = 9
 """Sets of tiles, each as many as there are test images, that are compared with the real ones."""
 _PROBE_IMAGES = 20_000
@@ -100,7 +100,10 @@ def evaluate(options: EvaluateOptions, progress: Progress = lambda what, done, t
     judge = Judge(judge_file, device=options.device)
     test = _limited(test, options.limit)
     drawer = Drawer(
-        card.file, device=options.device, precision=options.precision, batch_size=batch_size(card.spec)
+        card.file,
+        device=options.device,
+        precision=options.precision,
+        batch_size=min(batch_size(card.spec), len(test)),
     )
     tiles, figures = measure(drawer, judge, test, train, progress)
     written = _pictures(options, drawer, tiles, test) if options.out else ()
@@ -147,7 +150,7 @@ def measure(
 
 def batch_size(spec: ModelSpec) -> int:
     """Images at once, so that their tiles under all labels fit into memory."""
-    return max(1, _BATCH_TILES // spec.num_classes)
+    return max(1, _BATCH_TILES[spec.arch] // spec.num_classes)
 
 
 def _load(name: str, data_dir: Path, card: weights.ModelCard) -> tuple[LabelledImages, LabelledImages]:

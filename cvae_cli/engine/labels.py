@@ -18,18 +18,24 @@ class Label:
     source: str
 
 
-_SHORT_NAMES = {"plane": "airplane", "car": "automobile"}
-"""As many write classes of CIFAR-10; they stand for them where a model has no class of that name."""
+_OTHER_NAMES = {
+    "plane": "airplane",
+    "car": "automobile",
+    "t-shirt/top": "t-shirt",
+    "ankle boot": "ankle-boot",
+}
+"""As many write classes of CIFAR-10, and Fashion-MNIST its own; they stand for them where a model has
+no class of that name."""
 
 
 def class_index(name: str, classes: tuple[str, ...]) -> int | None:
-    """The index of a class by its name, in any case, or by its short name; ``None`` if there is none."""
+    """The index of a class by its name, in any case, or by another that it has; ``None`` if there is none."""
     if name in classes:
         return classes.index(name)
     folded = [other.casefold() for other in classes]
     wanted = name.casefold()
     if wanted not in folded:
-        wanted = _SHORT_NAMES.get(wanted, wanted)
+        wanted = _OTHER_NAMES.get(wanted, wanted)
     return folded.index(wanted) if folded.count(wanted) == 1 else None
 
 

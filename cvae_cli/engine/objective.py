@@ -48,6 +48,11 @@ def frozen(module: nn.Module, *inputs: Tensor) -> Any:
     return functional_call(module, parameters, inputs)
 
 
+def _running_statistics(module: nn.Module) -> list[Tensor]:
+    """Those of batch normalisation, which are averaged as parameters are."""
+    return [value for name, value in module.named_buffers() if name.endswith(("running_mean", "running_var"))]
+
+
 class Objective(nn.Module):
     """The networks of a training run and the terms that they are trained with."""
 
@@ -112,6 +117,8 @@ class Objective(nn.Module):
             images: (N, C, H, W) uint8, real training images.
             y: (N,) int64.
         """
+        if self.recipe.common_code is None:
+            return
         device = self.updates.device
         found = [
             self.averaged.encoder(self.to_input(part.to(device)), label.to(device))
@@ -124,6 +131,8 @@ class Objective(nn.Module):
     @torch.no_grad()
     def _follow_codes(self, mu: Tensor, logvar: Tensor, y: Tensor) -> None:
         """Keep the moments of each class's codes, and now and then fit the common code to them."""
+        if self.recipe.common_code is None:
+            return
         step = int(self.updates)
         # Of few steps at first, while the codes change fast.
         rate = max(self.recipe.moments_rate, 1 / (1 + step))
@@ -338,6 +347,8 @@ class Objective(nn.Module):
         decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
         averaged: list[Tensor] = list(self.averaged.parameters())
         torch._foreach_lerp_(averaged, list[Tensor](self.model.parameters()), 1.0 - decay)
+        if statistics := _running_statistics(self.averaged):
+            torch._foreach_lerp_(statistics, _running_statistics(self.model), 1.0 - decay)
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """What the optimiser takes: the model, and the discriminator at its own rate."""

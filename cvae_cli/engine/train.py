@@ -73,7 +73,7 @@ class TrainOptions:
 
     data: str = "mnist"
     data_dir: Path = Path("data")
-    epochs: int = 30
+    epochs: int | None = None
     out: Path | None = None
     resume: bool = False
     seed: int = 0
@@ -86,16 +86,20 @@ class TrainOptions:
     precision: str = "auto"
     image_size: int | None = None
     channels: int | None = None
+    arch: str = "compact"
+    label_blind: bool = False
 
     @property
     def name(self) -> str:
         """What the model is called: as its data set, or the folder of it."""
         return self.data if self.data in RECIPES else Path(self.data).resolve().name or "folder"
 
-    def command(self) -> str:
-        """The command line that repeats this training on any machine."""
+    def command(self, epochs: int) -> str:
+        """The command line that repeats this training, of so many epochs, on any machine."""
         data = shlex.quote(self.data)
-        parts = [f"cvae train --data {data} --epochs {self.epochs} --seed {self.seed}"]
+        parts = [f"cvae train --data {data} --epochs {epochs} --seed {self.seed}"]
+        if self.arch != "compact":
+            parts.append(f"--arch {self.arch}" + " --label-blind" * self.label_blind)
         if self.image_size is not None:
             parts.append(f"--image-size {self.image_size}")
         if self.channels is not None:
@@ -119,6 +123,8 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
         OutputError: the run folder cannot be written, or holds another run.
         UserError: options that do not fit each other or this machine.
     """
+    if options.label_blind and options.arch != "resnet18":
+        raise UserError("--label-blind is the prior work's model: add --arch resnet18.")
     device = resolve_device(options.device)
     if options.precision == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16 needs a GPU; use bf16 or fp32 on the CPU.")
@@ -140,7 +146,8 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
     pl.seed_everything(options.seed)
     module = RelabelModule(recipe, training)
     module.teaching = observer.teaching
-    reporting = _Reporting(options, folder, observer)
+    epochs = options.epochs or recipe.epochs
+    reporting = _Reporting(options, epochs, folder, observer)
     try:
         trainer = pl.Trainer(
             accelerator=_accelerator(options.device),
@@ -148,7 +155,7 @@ def train(options: TrainOptions, observer: TrainObserver) -> TrainResult:
             num_nodes=options.num_nodes,
             strategy=_strategy(options),
             precision=_precision(options),
-            max_epochs=options.epochs,
+            max_epochs=epochs,
             logger=TensorBoardLogger(str(folder), name="", version="logs"),
             callbacks=[reporting],
             enable_checkpointing=False,
@@ -269,8 +276,8 @@ class _StoppedBySignal(Exception):  # noqa: N818 - nothing went wrong
 class _Reporting(pl.Callback):
     """Checkpoints, exports the best weights, tells the observer, and ends on a signal."""
 
-    def __init__(self, options: TrainOptions, folder: Path, observer: TrainObserver) -> None:
-        self.options, self.folder, self.observer = options, folder, observer
+    def __init__(self, options: TrainOptions, epochs: int, folder: Path, observer: TrainObserver) -> None:
+        self.options, self.epochs, self.folder, self.observer = options, epochs, folder, observer
         self.signal: int | None = None
         self.stopped: int | None = None
         self.best = math.inf
@@ -310,7 +317,7 @@ class _Reporting(pl.Callback):
         self.install_signals()
         if trainer.is_global_zero:
             steps = int(trainer.num_training_batches)
-            self.observer.started(self.folder, self.options.epochs, trainer.current_epoch, steps)
+            self.observer.started(self.folder, self.epochs, trainer.current_epoch, steps)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: RelabelModule, outputs: Any, batch: Any, batch_idx: int
@@ -372,7 +379,7 @@ class _Reporting(pl.Callback):
             name=self.options.name,
             data_set=self.options.data,
             metrics=metrics,
-            train_command=self.options.command(),
+            train_command=self.options.command(self.epochs),
             versions={
                 "cvae": __version__,
                 "torch": torch.__version__,
@@ -395,11 +402,14 @@ class _Reporting(pl.Callback):
         file = self.folder / "model.safetensors"
         warning = ""
         if file.exists() and (card := weights.read_card(file)).ignores_label:
+            remedy = "Train it longer, or give the term 'target' in engine/recipes.py more weight."
+            if not card.spec.label_in_decoder:
+                remedy = "As was asked for: --label-blind keeps the label from the decoder."
             warning = (
                 "this model ignores its label. When only the label changes, the picture changes by "
                 f"{card.raw['metrics']['label_effect']:.2f} of 255 grey levels, and "
                 f"{card.raw['metrics']['effectiveness']:.1%} of the pictures are read as what their label "
-                "says. Train it longer, or give the term 'target' in engine/recipes.py more weight."
+                f"says. {remedy}"
             )
         return TrainResult(
             folder=self.folder,
@@ -458,6 +468,8 @@ def _own(
 
 
 def _with_options(recipe: Recipe, options: TrainOptions) -> Recipe:
+    if options.arch == "resnet18":
+        recipe = recipes.resnet18(recipe, options.data, label_blind=options.label_blind)
     if options.batch_size is not None:
         recipe = replace(recipe, batch_size=options.batch_size)
     if options.learning_rate is not None:

@@ -48,6 +48,26 @@ def laplace_nll(logits: Tensor, x: Tensor, log_scale: Tensor) -> Tensor:
     return absolute_error(logits, x) * (-log_scale).exp() + pixels * (log_scale + math.log(2.0))
 
 
+def gaussian_nll(logits: Tensor, x: Tensor, log_scale: Tensor) -> Tensor:
+    """Negative log-likelihood of ``x`` under independent Gaussian pixels of one learned scale.
+
+    Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders". A density, so it
+    may be negative.
+
+    Args:
+        logits: (B, C, H, W), the decoder's output before the sigmoid, which is the mean.
+        x: (B, C, H, W), values in [0, 1].
+        log_scale: (), natural logarithm of the standard deviation.
+
+    Returns:
+        A scalar in nats per image.
+    """
+    log_scale = log_scale.float()
+    pixels = x[0].numel()
+    square = (torch.sigmoid(logits.float()) - x.float()).square().sum() / x.shape[0]
+    return 0.5 * square * (-2.0 * log_scale).exp() + pixels * (log_scale + 0.5 * math.log(2.0 * math.pi))
+
+
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL divergence of N(mu, exp(logvar)) from N(0, I): Kingma & Welling 2014, appendix B.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from cvae_cli.model.losses import bernoulli_nll, laplace_nll
+from cvae_cli.model.losses import bernoulli_nll, gaussian_nll, laplace_nll
 from cvae_cli.model.spec import ModelSpec
 
 
@@ -329,17 +329,27 @@ class ConditionalVAE(nn.Module):
         """Build the network that a spec describes, with random weights."""
         super().__init__()
         self.spec = spec
-        self.encoder = Encoder(spec)
-        self.decoder = Decoder(spec) if spec.arch == "compact" else ResidualDecoder(spec)
+        self.encoder: nn.Module
+        self.decoder: nn.Module
+        if spec.arch == "resnet18":
+            # Here, because lightning-bolts takes seconds to import, where it is installed at all.
+            from cvae_cli.model.resnet import ResNetDecoder, ResNetEncoder
+
+            self.encoder, self.decoder = ResNetEncoder(spec), ResNetDecoder(spec)
+        else:
+            self.encoder = Encoder(spec)
+            self.decoder = Decoder(spec) if spec.arch == "compact" else ResidualDecoder(spec)
         self.classifier = Classifier(spec)
         self.common = CommonCode(spec.num_classes, spec.latent_dim)
-        if spec.likelihood == "laplace":
+        if spec.likelihood != "bernoulli":
             self.log_scale = nn.Parameter(torch.tensor(-2.0))
 
     def recon_loss(self, logits: Tensor, x: Tensor) -> Tensor:
         """Negative log-likelihood of images given the decoder's logits, nats per image."""
         if self.spec.likelihood == "laplace":
             return laplace_nll(logits, x, self.log_scale)
+        if self.spec.likelihood == "gaussian":
+            return gaussian_nll(logits, x, self.log_scale)
         return bernoulli_nll(logits, x)
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

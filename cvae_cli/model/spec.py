@@ -9,9 +9,9 @@ from typing import Any
 from cvae_cli.errors import WeightsError
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "arch": ("compact", "residual"),
+    "arch": ("compact", "residual", "resnet18"),
     "channels": (1, 3),
-    "likelihood": ("bernoulli", "laplace"),
+    "likelihood": ("bernoulli", "laplace", "gaussian"),
     "polarity": ("light-on-dark", "any"),
     "fit": ("pad", "crop"),
     "style": ("auto", "strokes", "silhouettes", "colours"),
@@ -36,10 +36,14 @@ class ModelSpec:
         classifier_width: channels of the first feature map of the classifier that reads the
             label of images that come without one.
         arch: the decoder: ``compact``, one convolution a scale, for strokes; ``residual``, two and a
-            normalisation, for photographs.
+            normalisation, for photographs; or, with the encoder, ``resnet18``, that of the prior work,
+            which needs lightning-bolts.
         likelihood: the distribution of a pixel given ``z`` and ``y``: ``bernoulli`` for strokes,
-            ``laplace``, with one learned scale, for photographs.
+            ``laplace``, with one learned scale, for photographs; ``gaussian``, with one too, as the
+            prior work had it.
         label_in_encoder: whether ``encode`` uses the label.
+        label_in_decoder: whether ``decode`` does; without, as in the prior work (``resnet18`` only),
+            labels cannot change what is drawn.
         polarity: ``light-on-dark`` where the training images are bright strokes on black, so
             that other input may have to be inverted; ``any`` otherwise.
         fit: what happens to images of another size: ``pad`` keeps all of the image on a
@@ -64,6 +68,7 @@ class ModelSpec:
     arch: str = "compact"
     likelihood: str = "bernoulli"
     label_in_encoder: bool = True
+    label_in_decoder: bool = True
     polarity: str = "any"
     fit: str = "pad"
     margin: float = 0.0
@@ -89,8 +94,13 @@ class ModelSpec:
             widths = getattr(self, name)
             if len(widths) != wanted or not all(type(w) is int and 1 <= w <= 4096 for w in widths):
                 raise WeightsError(f"spec: {name} must be {wanted} whole numbers from 1 to 4096")
-        if not isinstance(self.label_in_encoder, bool):
-            raise WeightsError("spec: label_in_encoder must be true or false")
+        for name in ("label_in_encoder", "label_in_decoder"):
+            if not isinstance(getattr(self, name), bool):
+                raise WeightsError(f"spec: {name} must be true or false")
+        if self.arch == "resnet18" and not self.label_in_encoder:
+            raise WeightsError("spec: the encoder of arch 'resnet18' has the label")
+        if self.arch != "resnet18" and not self.label_in_decoder:
+            raise WeightsError(f"spec: the decoder of arch {self.arch!r} has the label")
         if self.kind_of_style != "colours" and self.channels != 1:
             raise WeightsError(f"spec: style {self.style!r} is of grey images only")
         if not isinstance(self.margin, (int, float)) or not 0 <= self.margin < 0.5:

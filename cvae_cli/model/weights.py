@@ -238,7 +238,7 @@ def load_network(file: Path, raw: dict[str, Any], build: Callable[[], Network]) 
     # On the meta device, which holds shapes only: a spec of absurd sizes allocates nothing.
     with torch.device("meta"):
         network = build()
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    wanted = {name: tuple(value.shape) for name, value in _kept(network).items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
@@ -253,6 +253,16 @@ def load_network(file: Path, raw: dict[str, Any], build: Callable[[], Network]) 
             raise WeightsError(f"{file}: tensor {name!r} holds values that are not finite numbers.")
     network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     return network.eval()
+
+
+def _kept(network: nn.Module) -> dict[str, Any]:
+    """The tensors of a network that its file holds.
+
+    All but the counts of batch normalisation, which only training reads and half precision cannot hold;
+    a network that is filled begins them anew.
+    """
+    tensors = network.state_dict().items()
+    return {name: value for name, value in tensors if not name.endswith("num_batches_tracked")}
 
 
 def export(
@@ -293,8 +303,7 @@ def export(
     from safetensors.torch import save as save_tensors
 
     tensors = {
-        key: value.detach().to("cpu", torch.float16).contiguous()
-        for key, value in network.state_dict().items()
+        key: value.detach().to("cpu", torch.float16).contiguous() for key, value in _kept(network).items()
     }
     content = save_tensors(tensors)
     raw = {

@@ -32,6 +32,12 @@ def test_laplace_nll_is_that_of_torch_distributions() -> None:
     assert losses.laplace_nll(logits, x, log_scale).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_gaussian_nll_is_that_of_torch_distributions() -> None:
+    logits, x, log_scale = torch.randn(4, 3, 6, 6), torch.rand(4, 3, 6, 6), torch.tensor(-1.7)
+    expected = -Independent(Normal(torch.sigmoid(logits), log_scale.exp()), 3).log_prob(x).mean()
+    assert losses.gaussian_nll(logits, x, log_scale).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_the_best_laplace_scale_is_the_mean_error() -> None:
     logits, x = torch.zeros(1, 1, 2, 2), torch.tensor([0.4, 0.6, 0.3, 0.7]).reshape(1, 1, 2, 2)
     log_scale = torch.tensor(0.15).log().requires_grad_()

@@ -30,6 +30,8 @@ def test_round_trip_through_json(small_spec: ModelSpec) -> None:
         ({"polarity": "dark"}, "polarity"),
         ({"margin": 0.5}, "margin"),
         ({"label_in_encoder": 1}, "label_in_encoder"),
+        ({"label_in_decoder": False}, "'compact' has the label"),
+        ({"arch": "resnet18", "label_in_encoder": False}, "'resnet18' has the label"),
         ({"surprise": 1}, "surprise"),
     ],
 )
