@@ -80,7 +80,9 @@ def mean_distance(features: Tensor) -> float:
     count = len(features)
     if count < 2:
         return float("nan")
-    total = sum(float(torch.cdist(part, features).double().sum()) for part in features.split(2000))
+    # In single precision points that are the same are not found to be.
+    features = features.double()
+    total = sum(float(torch.cdist(part, features).sum()) for part in features.split(2000))
     return total / (count * (count - 1))
 
 

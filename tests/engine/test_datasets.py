@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -43,3 +44,24 @@ def test_without_files_or_network_it_says_what_is_wanted(
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", refuse)
     with pytest.raises(DataError, match=r"could not be downloaded \(no network\).*cifar-10-batches-py"):
         datasets.load("cifar10", tmp_path, train=True)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_fashion_is_read_from_its_files_packed_or_not(data_dir: Path, tmp_path: Path, packed: bool) -> None:
+    raw = data_dir / "MNIST" / "raw"  # of the same format
+    if packed:
+        for file in raw.iterdir():
+            (tmp_path / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    else:
+        shutil.copytree(raw, tmp_path / "FashionMNIST" / "raw")
+    expected = datasets.load("mnist", data_dir, train=False)
+    found = datasets.load("fashion", tmp_path, train=False)
+    assert found.images.equal(expected.images)
+    assert found.labels.equal(expected.labels)
+    assert found.classes[9] == "ankle-boot"
+
+
+def test_damaged_files_of_fashion_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(1000))[:-20])
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: cannot be unpacked"):
+        datasets.load("fashion", tmp_path, train=True)

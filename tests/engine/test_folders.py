@@ -105,7 +105,7 @@ def test_what_cannot_be_learned_is_said(tmp_path: Path, classes: dict[str, int],
         save(tmp_path / name, count, np.zeros((8, 8), np.uint8))
     with pytest.raises(DataError, match=message):
         folders.scan(tmp_path)
-    with pytest.raises(DataError, match="neither one of mnist, cifar10 nor a folder"):
+    with pytest.raises(DataError, match="neither one of mnist, fashion, cifar10 nor a folder"):
         folders.scan(tmp_path / "gone")
 
 
@@ -225,7 +225,7 @@ def test_the_whole_way_with_a_folder(marks: Path, tmp_path: Path, monkeypatch: p
     assert "trained on 'marks', which is not here" in run.stderr
     run = CliRunner().invoke(main, ["train", "--data", "nothing"])
     assert run.exit_code == 2
-    assert "unknown data set 'nothing': neither one of mnist, cifar10 nor a folder" in run.stderr
+    assert "unknown data set 'nothing': neither one of mnist, fashion, cifar10 nor a folder" in run.stderr
     run = CliRunner().invoke(main, ["train", "--data", "mnist", "--channels", "3"])
     assert run.exit_code == 2
     assert "mnist has its own" in run.stderr

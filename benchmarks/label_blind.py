@@ -1,0 +1,97 @@
+"""The prior work's model beside the same with the label given to its decoder: same images, same budget.
+
+    pip install '.[bolts,bench]'
+    python benchmarks/label_blind.py --data-dir data --out label-blind
+
+Trains both with ``cvae train --arch resnet18`` on part of MNIST, measures both with ``cvae evaluate`` and
+the shipped judge, and writes a sheet of each (``blind.png``, ``ours.png``) and their course
+(``curves.png``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cvae_cli.engine import datasets
+from cvae_cli.model import weights
+
+ROWS = 10
+FLAGS: dict[str, list[str]] = {"blind": ["--label-blind"], "ours": []}
+
+
+def cvae(*arguments: object) -> str:
+    """Run a command of cvae; what it printed on stdout."""
+    command = [sys.executable, "-m", "cvae_cli", *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def write_images(data_dir: Path, folder: Path, count: int) -> None:
+    """The first ``count`` training images of each digit, and one in ten more to choose by."""
+    data = datasets.load("mnist", data_dir, train=True)
+    for label, name in enumerate(data.classes):
+        chosen = (data.labels == label).nonzero()[: count + count // 10, 0].tolist()
+        for number, index in enumerate(chosen):
+            place = folder / ("train" if number < count else "val") / name
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(data.images[index, 0].numpy()).save(place / f"{index:05}.png")
+    test = datasets.load("mnist", data_dir, train=False)
+    (folder / "sheet").mkdir()
+    for label, name in enumerate(test.classes):
+        (folder / "sheet" / name).mkdir()
+        (index,) = (test.labels == label).nonzero()[:1, 0].tolist()
+        Image.fromarray(test.images[index, 0].numpy()).save(folder / "sheet" / name / "0.png")
+
+
+def main() -> None:
+    """Train and measure both, and print the table."""
+    parser = argparse.ArgumentParser(description="The prior work's model, and with its label in the decoder.")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path, default=Path("label-blind"))
+    parser.add_argument("--images", type=int, default=320, help="of each digit")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--limit", type=int, default=200, help="test images")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    _, axes = pyplot.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "digits"
+        write_images(arguments.data_dir, folder, arguments.images)
+        for name, flags in FLAGS.items():
+            run = Path(scratch) / name
+            asked = ("--arch", "resnet18", *flags, "--epochs", arguments.epochs)
+            cvae("train", "--data", folder, "--image-size", 28, "--channels", 1, "--out", run, *asked)
+            where = ("--data", "mnist", "--data-dir", arguments.data_dir, "--limit", arguments.limit)
+            judge = weights.shipped("judge")["mnist-judge"]
+            found[name] = json.loads(cvae("evaluate", "--model", run, *where, "--judge", judge, "--json"))
+            sheet = arguments.out / f"{name}.png"
+            cvae("grid", folder / "sheet", "--model", run, "--rows", ROWS, "--out", sheet)
+            logs = EventAccumulator(str(run / "logs"))
+            logs.Reload()
+            for axis, term in zip(axes, ("recon_loss", "kl", "val_effectiveness"), strict=True):
+                points = logs.Scalars(term)
+                axis.plot([point.step for point in points], [point.value for point in points], label=name)
+    for axis, title in zip(axes, ("recon_loss, nats", "kl, nats", "effectiveness (validation)"), strict=True):
+        axis.set(title=title, xlabel="step")
+        axis.legend()
+    pyplot.savefig(arguments.out / "curves.png", dpi=100)
+    print("| metric | " + " | ".join(found) + " |\n|---|" + "---|" * len(found))
+    for metric in next(iter(found.values()))["metrics"]:
+        values = (result["metrics"][metric] for result in found.values())
+        print(
+            f"| {metric} | " + " | ".join("-" if value is None else f"{value:.4g}" for value in values) + " |"
+        )
+
+
+if __name__ == "__main__":
+    main()
