@@ -24,6 +24,8 @@ _GROUP_GAP = 24
 """Between the original and what was drawn from it."""
 _CAPTION = 22
 _NOTE = 18
+_COLUMNS = 12
+"""More tiles than this go on in further lines, all about equally long."""
 _CARD, _TEXT, _NOTE_TEXT, _FRAME, _OWN_FRAME = 30, 236, 158, 74, 236
 _FONT_SIZES = (15, 14, 13, 12, 11)
 _NOTE_SIZES = (12, 11, 10, 9)
@@ -85,6 +87,8 @@ def draw_row(
 ) -> Pixels:
     """The annotated grid of one image: the original, then every tile under its class name.
 
+    Up to twelve tiles stand in one line.
+
     Args:
         layout: the measures.
         original: what the tiles were made from.
@@ -95,20 +99,23 @@ def draw_row(
         (height, width) or (height, width, 3) uint8.
     """
     side = layout.tile
-    width = 2 * _PADDING + side + (_GROUP_GAP - _GAP if tiles else 0) + len(tiles) * (side + _GAP)
-    height = 2 * _PADDING + _CAPTION + side + _NOTE
-    card = _card(height, width, layout.channels)
+    lines = max(1, -(-len(tiles) // _COLUMNS))
+    columns = -(-len(tiles) // lines)
+    width = 2 * _PADDING + side + (_GROUP_GAP - _GAP if tiles else 0) + columns * (side + _GAP)
+    step = _CAPTION + side + _NOTE
+    card = _card(2 * _PADDING + lines * step, width, layout.channels)
     x, top = _PADDING, _PADDING
     _paste(card, _caption(original.caption, side, bold=True), top, x)
     _place(card, scaled(original.pixels, side, layout.channels), top + _CAPTION, x, _OWN_FRAME)
     _paste(card, _caption(original.note, side, note=True), top + _CAPTION + side + 1, x)
-    x += side + _GROUP_GAP
+    start = x + side + _GROUP_GAP
     for number, (name, tile) in enumerate(tiles):
+        line, column = divmod(number, columns)
+        x, top = start + column * (side + _GAP), _PADDING + line * step
         _paste(card, _caption(name, side), top, x)
         if marks is not None:
             _paste(card, _mark(marks[number], side), top + _CAPTION + side + 1, x)
         _place(card, scaled(tile.transpose(1, 2, 0), side, layout.channels), top + _CAPTION, x, _FRAME)
-        x += side + _GAP
     return card[:, :, 0] if layout.channels == 1 else card
 
 

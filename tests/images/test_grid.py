@@ -106,3 +106,17 @@ if __name__ == "__main__":  # writes the golden pictures again, after they were 
     GOLDEN.mkdir(exist_ok=True)
     for file, make in PICTURES.items():
         Image.fromarray(make()).save(GOLDEN / file)
+
+
+def test_many_tiles_go_on_in_further_lines() -> None:
+    layout, original = Layout(28, 1), Original(tile(0).transpose(1, 2, 0), "x")
+    twelve = draw_row(layout, original, [(str(number), tile(1)) for number in range(12)])
+    many = draw_row(layout, original, [(str(number), tile(number % 5)) for number in range(99)])
+    line = 22 + 84 + 18  # caption, tile and note
+    assert many.shape[0] == twelve.shape[0] + 8 * line
+    assert many.shape[1] < twelve.shape[1]
+    # The last of 99 is the last of nine lines of eleven; each tile is in its place.
+    for number in (0, 10, 11, 98):
+        y, x = 14 + number // 11 * line + 22, 14 + 84 + 24 + number % 11 * 92
+        expected = tile(number % 5)[0].repeat(3, axis=0).repeat(3, axis=1)
+        assert np.array_equal(many[y : y + 84, x : x + 84], expected)
