@@ -166,13 +166,15 @@ def test_shipped_weights_agree_with_their_metadata(name: str) -> None:
     assert model.spec == card.spec
 
 
-def test_mnist_is_shipped_as_its_recipe_makes_it() -> None:
-    from cvae_cli.engine.recipes import MNIST, Recipe
+@pytest.mark.parametrize("name", weights.shipped())
+def test_models_are_shipped_as_their_recipes_make_them(name: str) -> None:
+    from cvae_cli.engine.recipes import RECIPES, Recipe
 
-    card = weights.read_card(weights.shipped()["mnist"])
-    assert card.spec == MNIST.spec
+    card = weights.read_card(weights.shipped()[name])
+    assert card.spec == RECIPES[name].spec
     # What the recipe has learned to say since is as it was.
-    assert Recipe.from_dict(card.raw["training"]["recipe"]) == MNIST
+    assert Recipe.from_dict(card.raw["training"]["recipe"]) == RECIPES[name]
+    assert f"{name}-judge" in weights.shipped("judge")
 
 
 @pytest.mark.parametrize("length", [0x180, 0x280, 0x480, 0x4B50])
