@@ -140,7 +140,8 @@ def test_shipped_judges_are_what_their_metadata_says(name: str) -> None:
     model = weights.read_card(weights.shipped()[name.removesuffix("-judge")])
     judge.check_fits(file, model, model.raw["data_set"])
     assert shipped.raw["training"]["seed"] != 0  # another than any model's
-    assert shipped.raw["metrics"]["test_accuracy"] >= 0.996
+    # The goal for digits is an issue's; clothes are harder to tell.
+    assert shipped.raw["metrics"]["test_accuracy"] >= {"mnist-judge": 0.996, "fashion-judge": 0.91}[name]
 
 
 @pytest.mark.parametrize(
