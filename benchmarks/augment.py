@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from commands import cvae, write_class_folders
 from PIL import Image
 from torch import Tensor
 
@@ -30,25 +29,11 @@ from cvae_cli.engine.judge import Judge, train_judge
 RARE = ("dress", "coat", "sandal", "shirt", "ankle-boot")
 
 
-def cvae(*arguments: object) -> str:
-    """Run a command of cvae; what it printed on stdout."""
-    command = [sys.executable, "-m", "cvae_cli", *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
 def part_of(data: LabelledImages, many: int, few: int) -> LabelledImages:
     """The first images of each class, few of the rare ones."""
     counts = [few if name in RARE else many for name in data.classes]
     chosen = [(data.labels == label).nonzero()[:count, 0] for label, count in enumerate(counts)]
     return data.subset(torch.cat(chosen))
-
-
-def write(data: LabelledImages, folder: Path) -> None:
-    """Images as PNG files in class folders."""
-    for number, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
-        place = folder / data.classes[label]
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[0].numpy()).save(place / f"{number:05}.png")
 
 
 def tiles_of(folder: Path, model: object, confidence: float, wanted: int, out: Path) -> dict[str, Tensor]:
@@ -114,9 +99,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         scratch = arguments.out or Path(name)
         folder = scratch / "clothes"
-        write(part, folder / "train")
+        write_class_folders(part, folder / "train")
         # What the model of the part is measured on is of no account here.
-        write(test.subset(torch.arange(200)), folder / "test")
+        write_class_folders(test.subset(torch.arange(200)), folder / "test")
         run = scratch / "run"
         cvae("train", "--data", folder, "--epochs", arguments.epochs, "--out", run)
         models: dict[str, object] = {"tiles of a model of this part": run}

@@ -12,44 +12,36 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+from commands import cvae, write_class_folders
 from matplotlib import pyplot
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cvae_cli.engine import datasets
+from cvae_cli.engine.datasets import LabelledImages
 from cvae_cli.model import weights
 
 ROWS = 10
 FLAGS: dict[str, list[str]] = {"blind": ["--label-blind"], "ours": []}
 
 
-def cvae(*arguments: object) -> str:
-    """Run a command of cvae; what it printed on stdout."""
-    command = [sys.executable, "-m", "cvae_cli", *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
 def write_images(data_dir: Path, folder: Path, count: int) -> None:
-    """The first ``count`` training images of each digit, and one in ten more to choose by."""
+    """The first ``count`` training images of each digit, one in ten more to choose by, and a test image."""
     data = datasets.load("mnist", data_dir, train=True)
-    for label, name in enumerate(data.classes):
-        chosen = (data.labels == label).nonzero()[: count + count // 10, 0].tolist()
-        for number, index in enumerate(chosen):
-            place = folder / ("train" if number < count else "val") / name
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(data.images[index, 0].numpy()).save(place / f"{index:05}.png")
     test = datasets.load("mnist", data_dir, train=False)
-    (folder / "sheet").mkdir()
-    for label, name in enumerate(test.classes):
-        (folder / "sheet" / name).mkdir()
-        (index,) = (test.labels == label).nonzero()[:1, 0].tolist()
-        Image.fromarray(test.images[index, 0].numpy()).save(folder / "sheet" / name / "0.png")
+    write_class_folders(first(data, 0, count), folder / "train")
+    write_class_folders(first(data, count, count + count // 10), folder / "val")
+    write_class_folders(first(test, 0, 1), folder / "sheet")
+
+
+def first(data: LabelledImages, start: int, stop: int) -> LabelledImages:
+    """Of each class the images from ``start`` to before ``stop``."""
+    each = [(data.labels == label).nonzero()[start:stop, 0] for label in range(len(data.classes))]
+    return data.subset(torch.cat(each))
 
 
 def main() -> None:

@@ -1,0 +1,25 @@
+"""What benchmarks share that use ``cvae`` as a user does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from cvae_cli.engine.datasets import LabelledImages
+
+
+def cvae(*arguments: object) -> str:
+    """Run a command of cvae; what it printed on stdout."""
+    command = [sys.executable, "-m", "cvae_cli", *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def write_class_folders(data: LabelledImages, folder: Path) -> None:
+    """Grey images as PNG files, ``folder/CLASS/NUMBER.png``."""
+    for number, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
+        place = folder / data.classes[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(place / f"{number:05}.png")
