@@ -62,7 +62,8 @@ def test_imports_run_one_way(file: Path) -> None:
 def test_the_judge_takes_no_part_in_training() -> None:
     """Nothing that trains a model, or is part of one, knows of the judge or of what uses it.
 
-    ``cli/train.py`` may: when all is trained and written, it prints what `cvae evaluate` would.
+    Of ``cli/train.py`` one function may, which is called when all is trained and written, and prints
+    what `cvae evaluate` would.
     """
     trains = [
         *(PACKAGE / "model").glob("*.py"),
@@ -73,6 +74,11 @@ def test_the_judge_takes_no_part_in_training() -> None:
         assert "judge" not in file.read_text().lower(), file
         judges = {"cvae_cli.engine.judge", "cvae_cli.engine.evaluate"}
         assert not any(module.startswith(tuple(judges)) for module in imports(file)), file
+    command = PACKAGE / "cli" / "train.py"
+    before, after = command.read_text().split("def _print_quality(")
+    assert "judge" not in (before + after).lower()
+    assert "cvae_cli.engine.evaluate" not in before
+    assert "engine.judge" not in after
 
 
 def test_the_rule_sees_a_breach() -> None:
