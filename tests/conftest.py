@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,6 +16,9 @@ from PIL import Image
 
 from cvae_cli.engine.recipes import CIFAR10
 from cvae_cli.model.spec import ModelSpec
+
+HAS_BOLTS = importlib.util.find_spec("pl_bolts") is not None
+"""Whether the extra ``[bolts]`` is installed."""
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "digits"
 

@@ -83,16 +83,16 @@ def load_fashion(data_dir: Path, *, train: bool) -> LabelledImages:
     from torchvision.datasets import FashionMNIST
 
     with tempfile.TemporaryDirectory() as scratch:
-        root = data_dir
+        root, where = data_dir, data_dir / "FashionMNIST" / "raw"
         if (data_dir / "train-images-idx3-ubyte.gz").exists():
-            root = Path(scratch)
+            root, where = Path(scratch), data_dir
             _unpack(data_dir, root / "FashionMNIST" / "raw")
         data = _from_torchvision(
             FashionMNIST,
             root,
             train,
             name="Fashion-MNIST",
-            where=root / "FashionMNIST" / "raw",
+            where=where,
             remedy="Name the folder that holds FashionMNIST/raw/*-ubyte, or its .gz files, with --data-dir",
         )
     images = data.data[:, None].contiguous()

@@ -39,7 +39,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a training run makes, apart from data, seed and epochs."""
+    """Everything that decides what a training run makes, apart from data and seed."""
 
     spec: ModelSpec
     epochs: int = 30

@@ -84,6 +84,6 @@ def _component(name: str, **arguments: Any) -> nn.Module:
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise UserError(
-                "--arch resnet18, and models of it, need lightning-bolts: pip install 'cvae[bolts]' "
-                f"in an environment of its own, since it needs pytorch-lightning 1.9 ({reason})."
+                "--arch resnet18, and models of it, need lightning-bolts: pip install '.[bolts]' in a clone "
+                f"of cvae and an environment of its own, since it needs pytorch-lightning 1.9 ({reason})."
             ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +14,8 @@ from cvae_cli.model import weights
 from cvae_cli.model.network import ConditionalVAE
 from cvae_cli.model.resnet import with_label
 from cvae_cli.model.spec import ModelSpec
-from tests.conftest import export_untrained
+from tests.conftest import HAS_BOLTS, export_untrained
 
-HAS_BOLTS = importlib.util.find_spec("pl_bolts") is not None
 needs_bolts = pytest.mark.skipif(not HAS_BOLTS, reason="needs lightning-bolts")
 
 RESNET = ModelSpec(
@@ -38,7 +36,7 @@ def test_a_label_is_a_white_pixel_below_the_image(classes: int, rows: int) -> No
 
 @pytest.mark.skipif(HAS_BOLTS, reason="is about its absence")
 def test_without_the_extra_it_says_how_to_get_it() -> None:
-    with pytest.raises(UserError, match=r"pip install 'cvae\[bolts\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[bolts\]'"):
         ConditionalVAE(RESNET)
 
 
