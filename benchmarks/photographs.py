@@ -155,7 +155,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         bound = LossWeights(recon=1.0, kl=1.0, target=0.0)
-        RECIPES["cifar10"] = replace(CIFAR10, loss=bound)
+        RECIPES["cifar10"] = replace(
+            CIFAR10, loss=bound, feature_discriminator_width=0, classifier_epochs=0, common_code=None
+        )
         options = TrainOptions("cifar10", arguments.data_dir, arguments.epochs, Path(folder) / "plain")
         plain = train(options, Silent()).folder / "model.safetensors"
         print(f"plain VAE: {arguments.epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")

@@ -59,6 +59,29 @@ def random_flip(x: Tensor) -> Tensor:
     return torch.where(mirrored[:, None, None, None], x.flip(3), x)
 
 
+def random_cutout(x: Tensor, pixels: int) -> Tensor:
+    """Cut a square of so many pixels out of every image (DeVries & Taylor 2017, "Cutout").
+
+    Its middle is anywhere in the image, so that it may reach beyond the edge.
+
+    Args:
+        x: (B, C, H, W).
+        pixels: its side, at least 1.
+
+    Returns:
+        The same, with the colour of the image's mean in the square.
+    """
+    batch, _, height, width = x.shape
+
+    def inside(side: int) -> Tensor:
+        begin = torch.randint(0, side, (batch, 1), device=x.device) - pixels // 2
+        place = torch.arange(side, device=x.device)
+        return (place >= begin) & (place < begin + pixels)
+
+    square = (inside(height)[:, :, None] & inside(width)[:, None, :])[:, None]  # (B, 1, H, W)
+    return torch.where(square, x.mean(dim=(2, 3), keepdim=True), x)
+
+
 def differentiable(x: Tensor, groups: int = 1) -> Tensor:
     """Change real and drawn images alike before a discriminator sees them.
 

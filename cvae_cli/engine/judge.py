@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cvae_cli import __version__
-from cvae_cli.engine.augment import random_affine, random_flip, random_shift
+from cvae_cli.engine.augment import random_affine, random_cutout, random_flip, random_shift
 from cvae_cli.engine.datasets import LabelledImages
 from cvae_cli.engine.device import Portions, bf16_is_fast, resolve_device
 from cvae_cli.errors import UserError, WeightsError
@@ -54,7 +54,9 @@ class _Course:
     def changed(self, x: Tensor) -> Tensor:
         """Training images, (B, C, H, W), with the changes of this course."""
         if "pixels" in self.augmentation:
-            return random_shift(random_flip(x), self.augmentation["pixels"])
+            moved = random_shift(random_flip(x), self.augmentation["pixels"])
+            # A quarter of the side: with more passes than these a judge would learn images by heart.
+            return random_cutout(moved, max(1, x.shape[-1] // 4))
         return random_affine(x, **self.augmentation)
 
     def optimizer_of(self, network: nn.Module) -> torch.optim.Optimizer:
@@ -77,13 +79,13 @@ _GREY = _Course(
 )
 _RGB = _Course(
     widths=(64, 128, 256, 256),
-    epochs=10,
+    epochs=16,
     optimizer="sgd",
     learning_rate=0.1,
     smoothing=0.1,
     dropout=0.0,
     # Whole pixels: a photograph of 32 pixels that is turned or scaled is a blurred one.
-    augmentation={"flips": True, "pixels": 3},
+    augmentation={"flips": True, "pixels": 3, "cutout": True},
 )
 
 

@@ -21,7 +21,12 @@ from cvae_cli.engine.augment import differentiable, random_affine, random_flip
 from cvae_cli.engine.recipes import Recipe
 from cvae_cli.model import losses
 from cvae_cli.model.canvas import to_canvas
-from cvae_cli.model.network import ConditionalVAE, ProjectionDiscriminator
+from cvae_cli.model.network import (
+    ConditionalVAE,
+    FeatureDiscriminator,
+    ProjectionDiscriminator,
+    ResidualClassifier,
+)
 
 _FIT_STEPS = 50
 """Steps between two fits of the common code."""
@@ -68,6 +73,12 @@ class Objective(nn.Module):
                 recipe.spec, recipe.discriminator_width, centred=recipe.discriminator_centred
             )
             self.discriminator = discriminator.to(memory_format=torch.channels_last)
+        self.feature_discriminator: nn.Module | None = None
+        if recipe.feature_discriminator_width:
+            by_features = FeatureDiscriminator(recipe.spec, recipe.feature_discriminator_width)
+            self.feature_discriminator = by_features.to(memory_format=torch.channels_last)
+        if recipe.classifier_rests:
+            self.model.classifier.requires_grad_(False)
         classes = recipe.spec.num_classes
         self.style_mean: Tensor
         self.style_std: Tensor
@@ -185,28 +196,26 @@ class Objective(nn.Module):
             terms["sharpness"] = losses.absolute_error(own_logits, x)
             loss = loss + weights.sharpness * terms["sharpness"]
 
-        terms["classifier"] = self._classifier_loss(x, y)
-        # Changed as the images that the classifier learns from: what it reads only in one place,
-        # or to the pixel, is a pattern and no thing.
-        seen = self._moved(tile) if self.recipe.target_augmented else tile
-        read = frozen(self.model.classifier, seen).float()
-        terms["target"] = self._misread(F.cross_entropy(read, target, reduction="none"))
-        loss = loss + terms["classifier"] + weights.target * terms["target"]
+        if not self.recipe.classifier_rests:
+            terms["classifier"] = self._classifier_loss(x, y)
+            loss = loss + terms["classifier"]
 
         if weights.cycle:
-            again, _ = self.model.encode(tile, target)
+            some = slice(max(1, round(self.recipe.cycle_share * len(x))))
+            again, _ = self.model.encode(tile[some], target[some])
             # Compared where the decoder takes them to draw the image itself again.
-            returned = self.model.common.inverse(again, y)
-            terms["cycle"] = (returned - tile_code.detach()).square().sum(dim=1).mean()
+            returned = self.model.common.inverse(again, y[some])
+            terms["cycle"] = (returned - tile_code[some].detach()).square().sum(dim=1).mean()
             loss = loss + weights.cycle * terms["cycle"]
         if weights.style:
             terms["style"] = self._style_difference(x, y, tile, target)
             loss = loss + weights.style * terms["style"]
-        if self.discriminator is not None:
-            terms |= self._realism(x, y, tile, target, own_logits)
-            loss = loss + terms["discriminator"] + weights.realism * terms["realism"]
-            if weights.features:
-                loss = loss + weights.features * terms["features"]
+        terms |= self._seen(x, y, tile, target, own_logits)
+        for name in ("target", "realism", "features", "perceptual"):
+            if name in terms:
+                loss = loss + getattr(weights, name) * terms[name]
+        if "discriminator" in terms:
+            loss = loss + terms["discriminator"]
 
         self._follow_codes(mu, logvar, y)
         terms["loss"] = loss
@@ -235,7 +244,9 @@ class Objective(nn.Module):
         device, batch = self.updates.device, min(_TEACHING_BATCH, len(y))
         steps = self.recipe.classifier_epochs * max(len(y) // batch, self.recipe.least_steps)
         classifier = self.model.classifier
-        optimizer = torch.optim.Adam(classifier.parameters())
+        folds = isinstance(classifier, ResidualClassifier)
+        pupil = classifier.normalised().requires_grad_(True) if folds else classifier
+        optimizer = torch.optim.Adam(pupil.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _TEACHING_RATE, total_steps=steps)
         order: list[Tensor] = []
         for step in range(steps):
@@ -243,13 +254,26 @@ class Objective(nn.Module):
             chosen = order.pop()
             x = self._changed(self.to_input(images[chosen].to(device)))
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss = self._classifier_loss(x, y[chosen].to(device))
+                loss = F.cross_entropy(pupil(self._taught(x)).float(), y[chosen].to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             progress(step + 1, steps)
+        if folds:
+            classifier.fold(pupil)
         self.averaged.classifier.load_state_dict(classifier.state_dict())
+
+    def _taught(self, x: Tensor) -> Tensor:
+        """Images as the classifier sees them while it is taught: as it will see tiles."""
+        x = self._moved(x)
+        if not self.recipe.classifier_rests:
+            return x
+        if self.recipe.discriminator_augments:
+            x = torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.3, differentiable(x), x)
+        # What it learns under noise it does not read from single pixels (Kaur et al. 2019, "Are
+        # perceptually-aligned gradients a general property of robust classifiers?").
+        return x + 0.05 * torch.rand(len(x), 1, 1, 1, device=x.device) * torch.randn_like(x)
 
     def _changed(self, x: Tensor) -> Tensor:
         """Training images with the changes of the recipe, (B, C, H, W) in [0, 1]."""
@@ -265,28 +289,53 @@ class Objective(nn.Module):
         beyond = F.relu(cross_entropy - self.recipe.target_margin)
         return (beyond + self.recipe.target_square * beyond.square()).mean()
 
-    def _realism(
+    def _seen(
         self, x: Tensor, y: Tensor, tile: Tensor, target: Tensor, own_logits: Tensor
     ) -> dict[str, Tensor]:
-        """The discriminator's loss, and what it holds against what was drawn."""
-        assert self.discriminator is not None
+        """What the classifier and the discriminators make of what was drawn, and their own loss."""
+        weights = self.recipe.loss
+        terms: dict[str, Tensor] = {}
         drawn, labels = tile, target
-        if self.recipe.loss.features:
+        if weights.features or weights.perceptual or self.feature_discriminator is not None:
             drawn, labels = torch.cat([tile, torch.sigmoid(own_logits)]), torch.cat([target, y])
         images = torch.cat([x, drawn])
         if self.recipe.discriminator_augments:
             images = differentiable(images, groups=len(images) // len(x))
-        scores, maps = self.discriminator(images.detach(), torch.cat([y, labels]))
-        real, fake = scores[: len(x)], scores[len(x) :]
-        drawn_scores, drawn_maps = frozen(self.discriminator, images[len(x) :], labels)
-        terms = {
-            "discriminator": losses.discriminator_hinge(real, fake),
-            "realism": -drawn_scores.float().mean(),
-        }
-        if self.recipe.loss.features:
-            pairs = zip(maps, drawn_maps, strict=True)
-            each = [F.l1_loss(b[len(x) :].float(), a[: len(x)].detach().float()) for a, b in pairs]
-            terms["features"] = torch.stack(each).sum()
+        every = torch.cat([y, labels])
+
+        if isinstance(self.model.classifier, ResidualClassifier) and self.recipe.classifier_rests:
+            # One look for all: the label of a tile, its realism, and the likeness of a reconstruction.
+            with torch.no_grad():
+                real_maps = self.model.classifier.maps(images[: len(x)])
+            maps = self.model.classifier.maps(images[len(x) :])
+            read = self.model.classifier.read([part[: len(tile)] for part in maps])
+            if weights.perceptual:
+                pairs = zip(maps, real_maps, strict=True)
+                each = [F.l1_loss(a[len(tile) :].float(), b.float()) for a, b in pairs]
+                terms["perceptual"] = torch.stack(each).sum()
+            if self.feature_discriminator is not None:
+                both = [torch.cat([a, b.detach()]) for a, b in zip(real_maps, maps, strict=True)]
+                scores = self.feature_discriminator(both, every)
+                terms["discriminator"] = losses.discriminator_hinge(scores[: len(x)], scores[len(x) :])
+                terms["realism"] = -frozen(self.feature_discriminator, maps, labels).float().mean()
+        else:
+            # Changed as the images that the classifier learns from: what it reads only in one place,
+            # or to the pixel, is a pattern and no thing.
+            seen = self._moved(tile) if self.recipe.target_augmented else tile
+            read = frozen(self.model.classifier, seen)
+        terms["target"] = self._misread(F.cross_entropy(read.float(), target, reduction="none"))
+
+        if self.discriminator is not None:
+            scores, own_maps = self.discriminator(images.detach(), every)
+            drawn_scores, drawn_maps = frozen(self.discriminator, images[len(x) :], labels)
+            hinge = losses.discriminator_hinge(scores[: len(x)], scores[len(x) :])
+            held_against = -drawn_scores.float().mean()
+            terms["discriminator"] = terms["discriminator"] + hinge if "discriminator" in terms else hinge
+            terms["realism"] = terms["realism"] + held_against if "realism" in terms else held_against
+            if weights.features:
+                pairs = zip(own_maps, drawn_maps, strict=True)
+                each = [F.l1_loss(b[len(x) :].float(), a[: len(x)].detach().float()) for a, b in pairs]
+                terms["features"] = torch.stack(each).sum()
         return terms
 
     @staticmethod
@@ -351,13 +400,15 @@ class Objective(nn.Module):
             torch._foreach_lerp_(statistics, _running_statistics(self.model), 1.0 - decay)
 
     def parameter_groups(self) -> list[dict[str, object]]:
-        """What the optimiser takes: the model, and the discriminator at its own rate."""
+        """What the optimiser takes: the model, and the discriminators at their own rate."""
         rate = self.recipe.learning_rate
         groups: list[dict[str, object]] = [{"params": list(self.model.parameters()), "lr": rate}]
-        if self.discriminator is not None:
+        for network in (self.discriminator, self.feature_discriminator):
+            if network is None:
+                continue
             groups.append(
                 {
-                    "params": list(self.discriminator.parameters()),
+                    "params": list(network.parameters()),
                     "lr": rate * self.recipe.discriminator_rate,
                     "betas": self.recipe.discriminator_betas,
                 }

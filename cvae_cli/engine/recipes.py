@@ -31,6 +31,9 @@ class LossWeights:
     """Of the difference between an image and its reconstruction in the discriminator's features
     (Larsen et al. 2016, "Autoencoding beyond pixels"); not zero, the discriminator
     sees reconstructions too."""
+    perceptual: float = 0.0
+    """Of the difference between an image and its reconstruction in the classifier's feature maps
+    (Johnson et al. 2016, "Perceptual losses"); with ``classifier_rests`` only."""
     style: float = 0.0
     """Of the difference in style between an image and what is drawn from it: see
     ``ModelSpec.style``. Strokes and silhouettes in standard deviations among their class, colours
@@ -62,6 +65,9 @@ class Recipe:
     """Of its Adam: less momentum than the model's, since what it learns from keeps moving."""
     discriminator_centred: bool = False
     """See :class:`cvae_cli.model.network.ProjectionDiscriminator`."""
+    feature_discriminator_width: int = 0
+    """Channels of the discriminators that see images through the classifier's feature maps
+    (``arch`` residual only); 0 for none."""
     discriminator_augments: bool = False
     """Whether images are changed at random before the discriminator sees them."""
     target_margin: float = 0.0
@@ -79,6 +85,8 @@ class Recipe:
     does not have, so that drawings from elsewhere are understood."""
     input_affine: tuple[float, float, float, float] = (5.0, 0.07, 0.02, 0.12)
     """Their largest rotation (degrees), change of scale, shift and shear (shares of the side)."""
+    cycle_share: float = 1.0
+    """Share of a batch on which the term ``cycle`` is taken."""
     least_steps: int = 0
     """Steps that an epoch has at least: few images are passed over more than once in it."""
     common_code: float | None = 0.6
@@ -91,6 +99,8 @@ class Recipe:
     classifier_epochs: int = 0
     """Passes over the training images in which the classifier learns alone, before all learn
     together: what it does not know yet it cannot ask for."""
+    classifier_rests: bool = False
+    """Whether the classifier stays as it is after that."""
     classifier_affine: tuple[float, float, float] = (15.0, 0.15, 0.15)
     """Random rotation (degrees), change of scale and shift (share of the side) of the real
     images that the classifier learns from, each up to the given amount either way."""
@@ -140,8 +150,8 @@ CIFAR10 = Recipe(
         canvas_size=32,
         channels=3,
         latent_dim=128,
-        widths=(256, 128, 64, 32),
-        decoder_widths=(128, 96, 64, 32),
+        widths=(192, 96, 32, 32),
+        decoder_widths=(256, 144, 80, 64),
         arch="residual",
         label_dim=32,
         classifier_width=64,
@@ -152,14 +162,28 @@ CIFAR10 = Recipe(
     learning_rate=7e-4,
     betas=(0.5, 0.99),
     # The likelihood of a photograph is two thousand nats: the terms are scaled to stand beside it.
-    loss=LossWeights(recon=0.001, kl=0.006, target=1.0, realism=1.0, cycle=0.01, features=4.0, style=5.0),
-    discriminator_width=64,
+    loss=LossWeights(
+        recon=0.0015,
+        kl=0.0045,
+        target=1.0,
+        realism=1.0,
+        cycle=0.01,
+        features=2.0,
+        perceptual=1.0,
+        style=5.0,
+    ),
+    discriminator_width=32,
+    discriminator_rate=2.0,
+    discriminator_betas=(0.0, 0.99),
     discriminator_centred=True,
     discriminator_augments=True,
-    target_margin=0.3,
+    feature_discriminator_width=96,
+    target_margin=0.1,
     flips=True,
     common_code=1.0,
-    classifier_epochs=4,
+    cycle_share=0.25,
+    classifier_epochs=8,
+    classifier_rests=True,
     classifier_affine=(5.0, 0.1, 0.1),
 )
 

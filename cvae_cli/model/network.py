@@ -8,12 +8,14 @@ image alone: never on the batch, on running statistics, or on how many processes
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import spectral_norm
 
 from cvae_cli.model.losses import bernoulli_nll, gaussian_nll, laplace_nll
@@ -115,16 +117,18 @@ class Decoder(nn.Module):
         return self.out(_silu(h))
 
 
-class UpBlock(nn.Module):
-    """Twice the side: two normalised and modulated 3x3 convolutions beside a short way.
+class ResidualBlock(nn.Module):
+    """Two normalised and modulated 3x3 convolutions beside a short way, maybe to twice the side.
 
     The generator's block of Miyato & Koyama 2018, with group normalisation (Wu & He 2018), so that
-    it too depends on its own image alone.
+    it too depends on its own image alone. The side grows between the convolutions, not before both,
+    which takes half the time.
     """
 
-    def __init__(self, inputs: int, outputs: int, condition_dim: int) -> None:
-        """Build a block from (B, inputs, H, W) to (B, outputs, 2H, 2W)."""
+    def __init__(self, inputs: int, outputs: int, condition_dim: int, *, scale: int) -> None:
+        """Build a block from (B, inputs, H, W) to (B, outputs, scale * H, scale * W)."""
         super().__init__()
+        self.scale = scale
         self.film1 = nn.Linear(condition_dim, 2 * inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.film2 = nn.Linear(condition_dim, 2 * outputs)
@@ -132,10 +136,13 @@ class UpBlock(nn.Module):
         self.short = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        """(B, inputs, H, W) and (B, condition_dim) to (B, outputs, 2H, 2W)."""
-        wide = F.interpolate(_modulated(h, self.film1(condition)), scale_factor=2.0, mode="nearest")
-        drawn = self.conv2(_modulated(self.conv1(wide), self.film2(condition)))
-        return drawn + F.interpolate(self.short(h), scale_factor=2.0, mode="nearest")
+        """(B, inputs, H, W) and (B, condition_dim) to (B, outputs, scale * H, scale * W)."""
+        narrow = self.conv1(_modulated(h, self.film1(condition)))
+        drawn = self.conv2(_modulated(self._grown(narrow), self.film2(condition)))
+        return drawn + self._grown(self.short(h))
+
+    def _grown(self, h: Tensor) -> Tensor:
+        return h if self.scale == 1 else F.interpolate(h, scale_factor=float(self.scale), mode="nearest")
 
 
 def _modulated(h: Tensor, film: Tensor) -> Tensor:
@@ -143,6 +150,10 @@ def _modulated(h: Tensor, film: Tensor) -> Tensor:
     scale, shift = film[:, :, None, None].chunk(2, dim=1)
     normal = F.group_norm(h, max(1, h.shape[1] // 16))
     return _silu(torch.addcmul(shift, normal, 1.0 + scale))
+
+
+_PIXEL_WIDTH = 8
+"""Channels of the only feature map of the full side."""
 
 
 class ResidualDecoder(nn.Module):
@@ -158,18 +169,22 @@ class ResidualDecoder(nn.Module):
         dim = 4 * spec.label_dim
         self.condition = nn.Sequential(nn.Linear(spec.latent_dim + spec.label_dim, dim), nn.SiLU())
         self.start = nn.Linear(dim + spec.latent_dim, w8 * self.side * self.side)
-        self.up4 = UpBlock(w8, w4, dim)
-        self.up2 = UpBlock(w4, w2, dim)
-        self.up1 = UpBlock(w2, w1, dim)
-        self.out = nn.Conv2d(w1, spec.channels, 3, padding=1)
+        self.up4 = ResidualBlock(w8, w4, dim, scale=2)
+        self.up2 = ResidualBlock(w4, w2, dim, scale=2)
+        self.last = ResidualBlock(w2, w1, dim, scale=1)
+        # Four pixels of each place at once (Shi et al. 2016, "Real-time single image super-resolution"):
+        # wide maps of the full side would take as long as all the rest. Their last convolution is at
+        # the full side, or the four would be seen as a grid.
+        self.pixels = nn.Conv2d(w1, 4 * _PIXEL_WIDTH, 3, padding=1)
+        self.out = nn.Conv2d(_PIXEL_WIDTH, spec.channels, 3, padding=1)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Return logits of the pixels, (B, C, H, W)."""
         condition = self.condition(torch.cat([z, self.label(y)], dim=1))
         h = self.start(torch.cat([condition, z], dim=1))
         h = h.view(-1, self.side, self.side, self.width8).permute(0, 3, 1, 2)  # channels last
-        h = self.up1(self.up2(self.up4(h, condition), condition), condition)
-        return self.out(_silu(h))
+        h = self.last(self.up2(self.up4(h, condition), condition), condition)
+        return self.out(_silu(F.pixel_shuffle(self.pixels(_silu(h)), 2)))
 
 
 class Classifier(nn.Module):
@@ -198,6 +213,65 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (B, K)."""
         return self.head(self.features(x))
+
+
+class ResidualClassifier(nn.Module):
+    """Reads the label of a photograph; its feature maps also teach the decoder.
+
+    Residual convolutions at 1/2, 1/4 and 1/8 of the side. It learns with batch normalisation
+    (:meth:`normalised`), which is then folded into the convolutions: what is left computes the same,
+    and depends on its own image alone.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build the classifier of a spec."""
+        super().__init__()
+        width, inputs = spec.classifier_width, spec.channels
+        self.down, self.residual = nn.ModuleList(), nn.ModuleList()
+        for outputs, depth in ((width, 1), (2 * width, 2), (4 * width, 1)):
+            self.down.append(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1))
+            same = (nn.Conv2d(outputs, outputs, 3, padding=1) for _ in range(depth))
+            self.residual.append(nn.ModuleList(same))
+            inputs = outputs
+        self.head = nn.Linear(inputs, spec.num_classes)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Feature maps at 1/2, 1/4 and 1/8 of the side of (B, C, H, W) in [0, 1]; not negative."""
+        found = []
+        h = 2 * x - 1
+        for down, same in zip(self.down, self.residual, strict=True):
+            h = F.relu(down(h))
+            assert isinstance(same, nn.ModuleList)
+            for convolution in same:
+                h = h + F.relu(convolution(h))
+            found.append(h)
+        return found
+
+    def read(self, maps: list[Tensor]) -> Tensor:
+        """Logits, (B, K), of what :meth:`maps` found."""
+        return self.head(maps[-1].mean(dim=(2, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, (B, K)."""
+        return self.read(self.maps(x))
+
+    def normalised(self) -> ResidualClassifier:
+        """A copy, with a batch normalisation after each convolution, to be trained."""
+        other = copy.deepcopy(self)
+        for convolutions in (other.down, *other.residual):
+            for number, convolution in enumerate(convolutions):
+                convolutions[number] = nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels))
+        return other
+
+    @torch.no_grad()
+    def fold(self, trained: ResidualClassifier) -> None:
+        """Take the weights of a trained :meth:`normalised` copy."""
+        trained.eval()
+        for mine, theirs in zip((self.down, *self.residual), (trained.down, *trained.residual), strict=True):
+            for convolution, pair in zip(mine, theirs, strict=True):
+                folded = fuse_conv_bn_eval(pair[0], pair[1])
+                convolution.load_state_dict(folded.state_dict())
+        self.head.load_state_dict(trained.head.state_dict())
 
 
 class CommonCode(nn.Module):
@@ -339,7 +413,9 @@ class ConditionalVAE(nn.Module):
         else:
             self.encoder = Encoder(spec)
             self.decoder = Decoder(spec) if spec.arch == "compact" else ResidualDecoder(spec)
-        self.classifier = Classifier(spec)
+        # Where there is a classifier by whose feature maps tiles are drawn, it is the better one.
+        self.classifier: nn.Module
+        self.classifier = ResidualClassifier(spec) if spec.arch == "residual" else Classifier(spec)
         self.common = CommonCode(spec.num_classes, spec.latent_dim)
         if spec.likelihood != "bernoulli":
             self.log_scale = nn.Parameter(torch.tensor(-2.0))
@@ -441,3 +517,43 @@ class ProjectionDiscriminator(nn.Module):
             maps.append(x)
         h = x.flatten(1)
         return self.score(h).squeeze(1) + (self.label(y) * h).sum(dim=1), maps
+
+
+class FeatureDiscriminator(nn.Module):
+    """Tells real from drawn images by the feature maps of a classifier; only training uses it.
+
+    One discriminator on the maps of either smaller scale, on features that are learned before and stay
+    as they are: Sauer et al. 2021, "Projected GANs converge faster". Here they are of a classifier
+    of the very same images, and each discriminator knows the label (Miyato & Koyama 2018).
+    """
+
+    def __init__(self, spec: ModelSpec, width: int) -> None:
+        """Build the discriminators; ``width`` is the number of their channels."""
+        super().__init__()
+        self.steps = nn.ModuleList()
+        for downs, inputs in ((1, 2 * spec.classifier_width), (0, 4 * spec.classifier_width)):
+            step = nn.ModuleList()
+            if downs:
+                step.append(spectral_norm(nn.Conv2d(inputs, width, 4, stride=2, padding=1)))
+                inputs = width
+            step.append(spectral_norm(nn.Conv2d(inputs, width, 3, padding=1)))
+            self.steps.append(step)
+        self.score = nn.ModuleList(spectral_norm(nn.Linear(width, 1)) for _ in self.steps)
+        self.label = nn.ModuleList(spectral_norm(nn.Embedding(spec.num_classes, width)) for _ in self.steps)
+
+    def forward(self, maps: list[Tensor], y: Tensor) -> Tensor:
+        """Scores, (B, 2), one a scale; positive reads as real.
+
+        Args:
+            maps: from :meth:`ResidualClassifier.maps`.
+            y: (B,) int64.
+        """
+        scores = []
+        for h, step, score, label in zip(maps[1:], self.steps, self.score, self.label, strict=True):
+            assert isinstance(step, nn.ModuleList)
+            for convolution in step:
+                h = math.sqrt(2.0) * F.leaky_relu(convolution(h), 0.2)
+            # The sum over places, as in the paper of the projection.
+            h = h.sum(dim=(2, 3)) / math.sqrt(h.shape[2] * h.shape[3])
+            scores.append(score(h).squeeze(1) + (label(y) * h).sum(dim=1))
+        return torch.stack(scores, dim=1)

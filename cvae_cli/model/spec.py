@@ -31,13 +31,14 @@ class ModelSpec:
         channels: 1 (grey) or 3 (RGB).
         latent_dim: length of the latent vector ``z``.
         widths: channels of the feature maps at 1/8, 1/4, 1/2 and 1/1 of the canvas.
-        decoder_widths: the same of the decoder, where ``arch`` is ``residual``; else empty.
+        decoder_widths: channels of the decoder's feature maps at 1/8, 1/4, 1/2 and once more at 1/2
+            of the canvas, where ``arch`` is ``residual``; else empty.
         label_dim: length of the learned embedding of a label.
         classifier_width: channels of the first feature map of the classifier that reads the
             label of images that come without one.
         arch: the decoder: ``compact``, one convolution a scale, for strokes; ``residual``, two and a
-            normalisation, for photographs; or, with the encoder, ``resnet18``, that of the prior work,
-            which needs lightning-bolts.
+            normalisation, and a deeper classifier, for photographs; or, with the encoder, ``resnet18``,
+            that of the prior work, which needs lightning-bolts.
         likelihood: the distribution of a pixel given ``z`` and ``y``: ``bernoulli`` for strokes,
             ``laplace``, with one learned scale, for photographs; ``gaussian``, with one too, as the
             prior work had it.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from cvae_cli.engine.augment import differentiable, random_affine, random_flip, random_shift
+from cvae_cli.engine.augment import differentiable, random_affine, random_cutout, random_flip, random_shift
 
 
 def test_random_affine_keeps_what_it_is_told_to() -> None:
@@ -69,3 +69,16 @@ def test_a_shift_moves_whole_pixels_and_reflects() -> None:
         places.add(found[0])
     assert len(places) > 15  # of 25
     assert torch.equal(random_shift(x, 0), x)
+
+
+def test_a_cutout_is_a_square_of_the_mean_somewhere_else_in_each_image() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(50, 3, 16, 16)
+    cut = random_cutout(x, 4)
+    gone = (cut != x).all(dim=1)  # (50, 16, 16)
+    counts = gone.sum(dim=(1, 2))
+    assert counts.max() == 16  # whole, unless it reaches beyond the edge
+    assert counts.min() >= 4
+    assert len({tuple(place.flatten().tolist()) for place in gone}) > 20
+    mean = x.mean(dim=(2, 3))[:, :, None, None].expand_as(x)
+    assert torch.equal(torch.where(gone[:, None], mean, x), cut)

@@ -438,6 +438,38 @@ def test_reconstructions_are_seen_too_where_features_are_compared() -> None:
     assert objective.model.decoder.out.weight.grad.abs().sum() > 0
 
 
+def test_a_classifier_that_rests_is_not_moved_by_what_it_teaches() -> None:
+    torch.manual_seed(0)
+    objective = Objective(CIFAR10)
+    assert objective.feature_discriminator is not None
+    before = {name: value.clone() for name, value in objective.model.classifier.state_dict().items()}
+    optimizer = torch.optim.Adam(objective.parameter_groups())
+    terms = objective.training_terms(
+        torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), torch.arange(4)
+    )
+    assert "classifier" not in terms
+    terms["loss"].backward()
+    optimizer.step()
+    after = objective.model.classifier.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    for network in (objective.model.decoder, objective.model.encoder, objective.feature_discriminator):
+        assert any(value.grad is not None and value.grad.abs().sum() > 0 for value in network.parameters())
+
+
+@pytest.mark.parametrize("term", ["target", "realism", "perceptual"])
+def test_each_term_of_photographs_reaches_the_decoder_and_nothing_that_judges(term: str) -> None:
+    torch.manual_seed(0)
+    objective = Objective(replace(CIFAR10, target_margin=0.0))
+    terms = objective.training_terms(
+        torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), torch.arange(4)
+    )
+    terms[term].backward()
+    assert objective.model.decoder.out.weight.grad.abs().sum() > 0
+    for network in (objective.discriminator, objective.feature_discriminator, objective.model.classifier):
+        assert network is not None
+        assert all(value.grad is None for value in network.parameters())
+
+
 def test_the_classifier_asks_no_more_of_a_tile_that_is_good_enough() -> None:
     objective = Objective(replace(MNIST, target_margin=0.5, target_square=2.0))
     assert objective._misread(torch.tensor([0.1, 0.4])).item() == 0

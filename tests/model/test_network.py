@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cvae_cli.model.canvas import from_canvas, to_canvas
 from cvae_cli.model.losses import gaussian_kl
-from cvae_cli.model.network import CommonCode, ConditionalVAE
+from cvae_cli.model.network import CommonCode, ConditionalVAE, ResidualClassifier
 from cvae_cli.model.spec import ModelSpec
 
 
@@ -85,6 +85,58 @@ def test_the_mnist_model_is_as_small_as_promised() -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.decode(torch.zeros(1, MNIST.spec.latent_dim), torch.tensor([3]))
     assert 0 < counter.get_total_flops() / 2 <= 12_000_000
+
+
+def test_the_model_of_photographs_is_as_small_as_promised() -> None:
+    from cvae_cli.engine.recipes import CIFAR10
+
+    model = ConditionalVAE(CIFAR10.spec)
+    assert sum(value.numel() for value in model.parameters()) <= 8_000_000
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.decode(torch.zeros(1, CIFAR10.spec.latent_dim), torch.tensor([3]))
+    assert 0 < counter.get_total_flops() / 2 <= 80_000_000
+
+
+RESIDUAL = ModelSpec(
+    classes=("a", "b", "c"),
+    image_size=16,
+    canvas_size=16,
+    channels=3,
+    latent_dim=4,
+    widths=(8, 8, 8, 8),
+    decoder_widths=(16, 16, 16, 16),
+    arch="residual",
+    classifier_width=8,
+    likelihood="laplace",
+)
+
+
+@pytest.mark.parametrize("scale", ["up4", "up2", "last", None])
+def test_the_label_enters_a_residual_decoder_at_every_scale(scale: str | None) -> None:
+    torch.manual_seed(0)
+    model = ConditionalVAE(RESIDUAL).eval()
+    decoder = model.decoder
+    with torch.no_grad():
+        for name in ("up4", "up2", "last"):
+            if name != scale:
+                getattr(decoder, name).film1.weight.zero_()
+                getattr(decoder, name).film2.weight.zero_()
+        decoder.start.weight[:, : -RESIDUAL.latent_dim] = 0
+        drawn = [model.decode(torch.ones(1, 4), torch.tensor([y])) for y in (0, 1)]
+    assert drawn[0].shape == (1, 3, 16, 16)
+    assert torch.equal(*drawn) is (scale is None)
+
+
+def test_a_folded_classifier_reads_as_the_one_that_was_taught() -> None:
+    torch.manual_seed(0)
+    classifier = ResidualClassifier(RESIDUAL)
+    pupil = classifier.normalised()
+    for _ in range(5):  # running statistics that are not those of the start
+        pupil(torch.rand(32, 3, 16, 16) * 0.5)
+    classifier.fold(pupil)
+    x = torch.rand(7, 3, 16, 16)
+    torch.testing.assert_close(classifier(x), pupil(x), rtol=1e-4, atol=1e-5)
+    assert [part.shape[1:] for part in classifier.maps(x)] == [(8, 8, 8), (16, 4, 4), (32, 2, 2)]
 
 
 def codes_of_three_classes(count: int = 3000) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
