@@ -18,8 +18,9 @@ def cvae(*arguments: object) -> str:
 
 
 def write_class_folders(data: LabelledImages, folder: Path) -> None:
-    """Grey images as PNG files, ``folder/CLASS/NUMBER.png``."""
+    """Images as PNG files, ``folder/CLASS/NUMBER.png``."""
     for number, (image, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
         place = folder / data.classes[label]
         place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[0].numpy()).save(place / f"{number:05}.png")
+        pixels = image.permute(1, 2, 0).squeeze(2).contiguous()  # (H, W) or (H, W, 3)
+        Image.fromarray(pixels.numpy()).save(place / f"{number:05}.png")

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from commands import write_class_folders
 from PIL import Image
 from prior_work import PriorWork, figure
 
@@ -33,6 +34,8 @@ from cvae_cli.images import decode, grid, prepare, save
 from cvae_cli.model import weights
 
 TARGETS = 9
+FASHION = "/usr/share/datasets/fashion-mnist"
+"""Where Debian's package has it; else it is looked for with the others."""
 
 
 @dataclass
@@ -163,6 +166,33 @@ def many(source: Path, folder: Path, count: int) -> Path:
     return folder
 
 
+def memory(source: Path, scratch: Path, model: str, count: int) -> None:
+    """Peak memory of a run over 2,000 images, and of one over many more."""
+    some, all_ = (
+        relabel(many(source, scratch / f"many-{size}", size), scratch / f"many-{size}-out", model)
+        for size in (2000, count)
+    )
+    print(f"peak memory of 2,000 images:   {some.peak / 1e6:8.0f} MB")
+    print(f"peak memory of {count:,} images: {all_.peak / 1e6:8.0f} MB, ", end="")
+    print(f"{all_.peak / some.peak - 1:+.1%}; {count / all_.seconds:.0f} images/s", flush=True)
+
+
+def models(data_dir: Path, scratch: Path, count: int) -> None:
+    """How many images a second each shipped model does, of its own test images with their labels."""
+    for name in sorted(weights.shipped()):
+        where = Path(FASHION) if name == "fashion" and Path(FASHION).is_dir() else data_dir
+        data = load(name, where, train=False)
+        folder, one = scratch / f"{name}-images", scratch / f"{name}-image"
+        chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+        write_class_folders(data.subset(chosen[:count]), folder)
+        write_class_folders(data.subset(chosen[:1]), one)
+        start = relabel(one, scratch / f"{name}-image-out", name)
+        run = relabel(folder, scratch / f"{name}-images-out", name)
+        steady = (count - 1) / (run.seconds - start.seconds)
+        print(f"{name}: {count / run.seconds:.0f} images/s, {steady:.0f} without the start, ", end="")
+        print(f"first grid after {run.first:.1f} s, {run.peak / 1e6:.0f} MB", flush=True)
+
+
 def main() -> None:
     """Measure everything and print it."""
     parser = argparse.ArgumentParser(description="The speed and memory of cvae relabel.")
@@ -170,6 +200,8 @@ def main() -> None:
     parser.add_argument("--model", default="mnist")
     parser.add_argument("--images", type=int, default=2000, help="digits; of photographs a quarter")
     parser.add_argument("--many", type=int, default=0, help="images for the memory of a long run (100000)")
+    parser.add_argument("--models", action="store_true", help="only the shipped models beside each other")
+    parser.add_argument("--only-many", action="store_true", help="only what --many measures")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
@@ -178,10 +210,16 @@ def main() -> None:
     rows: list[tuple[str, float]] = []
     shares: dict[str, dict[str, float]] = {}
     try:
-        sources = {
-            "digits": digits(arguments.data_dir, scratch / "digits", arguments.images),
-            "photographs": photographs(arguments.data_dir, scratch / "photographs", arguments.images // 4),
-        }
+        if arguments.models:
+            models(arguments.data_dir, scratch, arguments.images)
+            return
+        some = digits(arguments.data_dir, scratch / "digits", arguments.images)
+        if arguments.many:
+            memory(some, scratch, arguments.model, arguments.many)
+        if arguments.only_many:
+            return
+        pages = photographs(arguments.data_dir, scratch / "photographs", arguments.images // 4)
+        sources = {"digits": some, "photographs": pages}
         source, network, way = prior_work(scratch, cores)
         print(f"prior work ({source}): network {1 / network:.1f} images/s, whole {1 / way:.1f} images/s")
         rows += [("prior work, network", 1 / network), ("prior work, whole", 1 / way)]
@@ -207,18 +245,6 @@ def main() -> None:
                 print(f"  {stage:22}  {1000 * seconds:8.2f} ms of one core, {share:4.0%}")
             print(f"  of what that allows     {steady / bound:8.0%} (on {cores} cores {bound:.0f} images/s)")
             print(f"  peak memory             {run.peak / 1e6:8.0f} MB")
-        if arguments.many:
-            some, all_ = (
-                relabel(
-                    many(sources["digits"], scratch / f"many-{count}", count),
-                    scratch / f"many-{count}-out",
-                    arguments.model,
-                )
-                for count in (2000, arguments.many)
-            )
-            print(f"\npeak memory of 2,000 images:   {some.peak / 1e6:8.0f} MB")
-            print(f"peak memory of {arguments.many:,} images: {all_.peak / 1e6:8.0f} MB, ", end="")
-            print(f"{all_.peak / some.peak - 1:+.1%}; {arguments.many / all_.seconds:.0f} images/s")
         if arguments.plot:
             plot(rows, shares, arguments.plot)
     finally:

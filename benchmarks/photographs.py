@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from front import Silent
 from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,11 +83,21 @@ def contrastive(points: Tensor, labels: Tensor) -> Tensor:
 class Neighbours:
     """A judge that votes."""
 
-    def __init__(self, training: LabelledImages, epochs: int) -> None:
-        """Train the features on real images, and keep those of all of them."""
+    def __init__(self, training: LabelledImages, epochs: int, file: Path) -> None:
+        """Train the features on real images, or take them from a file, and keep those of all images."""
         torch.manual_seed(SEED)
         self.classes = len(training.classes)
         self.network = Features().to(memory_format=torch.channels_last)
+        if file.exists():
+            self.network.load_state_dict(load_file(file))
+        else:
+            self.learn(training, epochs)
+            save_file({name: value.contiguous() for name, value in self.network.state_dict().items()}, file)
+        self.known = self.points(training.images)
+        self.votes = F.one_hot(training.labels, self.classes).float()
+
+    def learn(self, training: LabelledImages, epochs: int) -> None:
+        """Train the features."""
         optimizer = torch.optim.AdamW(self.network.parameters(), 2e-3, weight_decay=0.05)
         steps = epochs * (len(training) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
@@ -102,8 +114,6 @@ class Neighbours:
             loss.backward()
             optimizer.step()
             schedule.step()
-        self.known = self.points(training.images)
-        self.votes = F.one_hot(training.labels, self.classes).float()
 
     @torch.inference_mode()
     def points(self, images: Tensor) -> Tensor:
@@ -133,6 +143,20 @@ class Neighbours:
         return hits / count
 
 
+def sheet(drawer: Drawer, test: LabelledImages, file: Path, rows: int = 10) -> None:
+    """Tiles alone, a column a class, each of another test image: the first in the order of ``test``."""
+    classes = len(test.classes)
+    drawn = []
+    for target in range(classes):
+        chosen = (test.labels != target).nonzero()[target * rows : (target + 1) * rows, 0]
+        images, labels = test.images[chosen].numpy(), test.labels[chosen].numpy()
+        drawn.append(drawer.draw(images, labels, np.full((rows, 1), target))[:, 0])  # (rows, 3, H, W)
+    picture = np.stack(drawn, axis=1)  # (rows, classes, 3, H, W)
+    side = picture.shape[-1]
+    pixels = picture.transpose(0, 3, 1, 4, 2).reshape(rows * side, classes * side, 3)
+    Image.fromarray(pixels).resize((3 * classes * side, 3 * rows * side), Image.Resampling.BICUBIC).save(file)
+
+
 def main() -> None:
     """Train what stands beside the model, measure both and print the table."""
     parser = argparse.ArgumentParser(description="The CIFAR-10 model beside a plain VAE of its size.")
@@ -140,28 +164,45 @@ def main() -> None:
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--epochs", type=int, default=3, help="of the plain VAE")
     parser.add_argument("--judge-epochs", type=int, default=8, help="of the second judge")
+    parser.add_argument("--keep", type=Path, help="keep the second judge and the plain VAE in this folder")
+    parser.add_argument("--only-prepare", action="store_true", help="train those two and stop")
+    parser.add_argument("--sheet", type=Path, help="write a sheet of a hundred random tiles")
     parser.add_argument("--limit", type=int, help="test images; all of them by default")
     arguments = parser.parse_args()
-    card = weights.read_card(weights.resolve(arguments.model))
     training = datasets.load("cifar10", arguments.data_dir, train=True)
     test = datasets.load("cifar10", arguments.data_dir, train=False)
     test = test.subset(
         torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: arguments.limit]
     )
-    began = time.monotonic()
-    second = Neighbours(training, arguments.judge_epochs)
-    accuracy = float((second.read(test.images.numpy()) == test.labels.numpy()).mean())
-    print(f"second judge: {arguments.judge_epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        bound = LossWeights(recon=1.0, kl=1.0, target=0.0)
-        RECIPES["cifar10"] = replace(
-            CIFAR10, loss=bound, feature_discriminator_width=0, classifier_epochs=0, common_code=None
+        second = Neighbours(training, arguments.judge_epochs, folder / "second-judge.safetensors")
+        accuracy = float((second.read(test.images.numpy()) == test.labels.numpy()).mean())
+        print(f"second judge: {arguments.judge_epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")
+        began = time.monotonic()
+        plain = folder / "plain" / "model.safetensors"
+        if not plain.exists():
+            bound = LossWeights(recon=1.0, kl=1.0, target=0.0)
+            RECIPES["cifar10"] = replace(
+                CIFAR10,
+                loss=bound,
+                feature_discriminator_width=0,
+                classifier_epochs=0,
+                common_code=None,
+                finish=None,
+            )
+            train(TrainOptions("cifar10", arguments.data_dir, arguments.epochs, plain.parent), Silent())
+        print(
+            f"plain VAE: {arguments.epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes", flush=True
         )
-        options = TrainOptions("cifar10", arguments.data_dir, arguments.epochs, Path(folder) / "plain")
-        plain = train(options, Silent()).folder / "model.safetensors"
-        print(f"plain VAE: {arguments.epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")
+        if arguments.only_prepare:
+            return
+        card = weights.read_card(weights.resolve(arguments.model))
         judge = Judge(judge_of(card, "cifar10"))
+        if arguments.sheet:
+            sheet(Drawer(card.file, batch_size=batch_size(card.spec)), test, arguments.sheet)
         columns = []
         for file in (card.file, plain):
             drawer = Drawer(file, batch_size=batch_size(card.spec))

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from cvae_cli.engine.augment import differentiable, random_affine, random_flip
-from cvae_cli.engine.recipes import Recipe
+from cvae_cli.engine.recipes import LossWeights, Recipe
 from cvae_cli.model import losses
 from cvae_cli.model.canvas import to_canvas
 from cvae_cli.model.network import (
@@ -94,8 +94,40 @@ class Objective(nn.Module):
         self.register_buffer("code_mean", torch.zeros(classes, latent))
         self.register_buffer("code_square", torch.zeros(classes, latent, latent))
         self.register_buffer("code_variance", torch.zeros(classes, latent))
+        self.finishing: Tensor
+        self.register_buffer("finishing", torch.zeros((), dtype=torch.bool))
         self.updates: Tensor
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def weights(self) -> LossWeights:
+        """The factors of the terms at this time."""
+        return self.recipe.finish if self.finishing and self.recipe.finish else self.recipe.loss
+
+    @torch.no_grad()
+    def finish(self, images: Tensor, y: Tensor) -> None:
+        """Begin the last part of a training, in which the codes stay as they are.
+
+        While the encoder moves, its common code, which is measured, is always a little behind. By
+        that the decoder tells the codes that were carried over from another class, and obeys the
+        label for those alone: what is drawn when all has come to rest looks as if there had been no
+        such lesson. So the lesson that counts is given at rest, to the decoder, with the averaged encoder.
+
+        Args:
+            images: (N, C, H, W) uint8, real training images.
+            y: (N,) int64.
+        """
+        if self.finishing:
+            return
+        self.fit_average(images, y)
+        self.model.encoder.load_state_dict(self.averaged.encoder.state_dict())
+        self.model.common.load_state_dict(self.averaged.common.state_dict())
+        self.finishing.fill_(True)
+
+    def _encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's codes, from which it learns unless they stay as they are."""
+        mu, logvar = frozen(self.model.encoder, x, y) if self.finishing else self.model.encoder(x, y)
+        return mu, logvar
 
     def to_input(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 at native size to the network's float32 canvas."""
@@ -128,7 +160,7 @@ class Objective(nn.Module):
             images: (N, C, H, W) uint8, real training images.
             y: (N,) int64.
         """
-        if self.recipe.common_code is None:
+        if self.recipe.common_code is None or self.finishing:
             return
         device = self.updates.device
         found = [
@@ -142,7 +174,7 @@ class Objective(nn.Module):
     @torch.no_grad()
     def _follow_codes(self, mu: Tensor, logvar: Tensor, y: Tensor) -> None:
         """Keep the moments of each class's codes, and now and then fit the common code to them."""
-        if self.recipe.common_code is None:
+        if self.recipe.common_code is None or self.finishing:
             return
         step = int(self.updates)
         # Of few steps at first, while the codes change fast.
@@ -168,13 +200,13 @@ class Objective(nn.Module):
             images: (B, C, H, W) uint8.
             y: (B,) int64.
         """
-        weights, num_classes = self.recipe.loss, self.recipe.spec.num_classes
+        weights, num_classes = self.weights, self.recipe.spec.num_classes
         x = self._changed(self.to_input(images))
         target = other_labels(y, num_classes)
 
         # The image itself takes the short way, around the common code: there and back is the
         # same, and what the maps still lack cannot be made use of.
-        mu, logvar = self.model.encoder(x, y)
+        mu, logvar = self._encode(x, y)
         # Half of the time a sample, as the bound wants it, half the mean, as relabelling takes it:
         # in either drawing by itself, or the decoder would know by the noise which is wanted.
         own_code, tile_code = (self._sample_or_mean(mu, logvar) for _ in range(2))
@@ -202,7 +234,7 @@ class Objective(nn.Module):
 
         if weights.cycle:
             some = slice(max(1, round(self.recipe.cycle_share * len(x))))
-            again, _ = self.model.encode(tile[some], target[some])
+            again = self.model.common(self._encode(tile[some], target[some])[0], target[some])
             # Compared where the decoder takes them to draw the image itself again.
             returned = self.model.common.inverse(again, y[some])
             terms["cycle"] = (returned - tile_code[some].detach()).square().sum(dim=1).mean()
@@ -218,6 +250,9 @@ class Objective(nn.Module):
             loss = loss + terms["discriminator"]
 
         self._follow_codes(mu, logvar, y)
+        if self.finishing:
+            # Nothing, but DistributedDataParallel waits for a gradient of every parameter.
+            loss = loss + 0.0 * torch.stack([value.sum() for value in self.model.encoder.parameters()]).sum()
         terms["loss"] = loss
         return terms
 
@@ -293,7 +328,7 @@ class Objective(nn.Module):
         self, x: Tensor, y: Tensor, tile: Tensor, target: Tensor, own_logits: Tensor
     ) -> dict[str, Tensor]:
         """What the classifier and the discriminators make of what was drawn, and their own loss."""
-        weights = self.recipe.loss
+        weights = self.weights
         terms: dict[str, Tensor] = {}
         drawn, labels = tile, target
         if weights.features or weights.perceptual or self.feature_discriminator is not None:
@@ -366,7 +401,7 @@ class Objective(nn.Module):
         when only the label changes; ``effectiveness`` the share of the drawn images that the
         training classifier reads as their target.
         """
-        model, weights = self.averaged, self.recipe.loss
+        model, weights = self.averaged, self.weights
         x = self.to_input(images)
         mu, _ = model.encode(x, y)
         target = other_labels(y, self.recipe.spec.num_classes)
@@ -394,6 +429,9 @@ class Objective(nn.Module):
         self.updates += 1
         step = int(self.updates)
         decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
+        if self.finishing:
+            # What momentum the optimiser had left for it is taken back.
+            self.model.encoder.load_state_dict(self.averaged.encoder.state_dict())
         averaged: list[Tensor] = list(self.averaged.parameters())
         torch._foreach_lerp_(averaged, list[Tensor](self.model.parameters()), 1.0 - decay)
         if statistics := _running_statistics(self.averaged):

@@ -58,6 +58,13 @@ class Recipe:
     validation_images: int = 5000
     """Held out of the training set, the same ones for every seed."""
     loss: LossWeights = field(default_factory=LossWeights)
+    finish: LossWeights | None = None
+    """Other factors for the last part of a training, in which the codes stay as they are
+    (:meth:`cvae_cli.engine.objective.Objective.finish`): a model that keeps the picture is then made
+    to obey its label, under a looser bound (Ribeiro et al. 2023, "High fidelity image counterfactuals
+    with probabilistic causal models", section 4.3, who do so with the bound as a constraint)."""
+    finish_share: float = 0.4
+    """Of the epochs, rounded to whole ones."""
     discriminator_width: int = 32
     discriminator_rate: float = 1.0
     """The discriminator's learning rate, relative to the model's."""
@@ -111,6 +118,10 @@ class Recipe:
         raw["spec"] = self.spec.to_dict()
         return {key: list(value) if isinstance(value, tuple) else value for key, value in raw.items()}
 
+    def finish_begins(self, epochs: int) -> int:
+        """The epoch, from 0, from which on ``finish`` holds, of so many; ``epochs`` if it never does."""
+        return epochs if self.finish is None else round(epochs * (1 - self.finish_share))
+
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Recipe:
         """The inverse of :meth:`to_dict`."""
@@ -119,6 +130,8 @@ class Recipe:
         }
         values["spec"] = ModelSpec.from_dict(raw["spec"])
         values["loss"] = LossWeights(**raw["loss"])
+        if values.get("finish") is not None:
+            values["finish"] = LossWeights(**raw["finish"])
         return cls(**values)
 
 
@@ -171,6 +184,16 @@ CIFAR10 = Recipe(
         features=2.0,
         perceptual=1.0,
         style=5.0,
+    ),
+    finish=LossWeights(
+        recon=0.0005,
+        kl=0.002,
+        target=4.0,
+        realism=1.5,
+        cycle=0.01,
+        features=2.0,
+        perceptual=1.0,
+        style=10.0,
     ),
     discriminator_width=32,
     discriminator_rate=2.0,

@@ -219,6 +219,10 @@ class RelabelModule(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """One step's loss."""
+        # Not when an epoch begins: a run that is resumed within one does not hear of that.
+        begins = self.recipe.finish_begins(int(self.trainer.max_epochs or 0))
+        if self.current_epoch >= begins:
+            self.objective.finish(self.class_images.images, self.class_images.labels)
         terms = self.objective.training_terms(*batch)
         self.terms = {name: value.detach() for name, value in terms.items()}
         self.log_dict(self.terms)
@@ -350,6 +354,9 @@ class _Reporting(pl.Callback):
         }
         self.history.append({name: round(value, 5) for name, value in metrics.items()})
         self.epochs_done = len(self.history)
+        if trainer.current_epoch == pl_module.recipe.finish_begins(self.epochs):
+            # From here on another objective is compared.
+            self.best = math.inf
         best = metrics["objective"] <= self.best
         if best and trainer.is_global_zero:
             self.export(pl_module, metrics)

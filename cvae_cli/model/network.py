@@ -122,7 +122,7 @@ class ResidualBlock(nn.Module):
 
     The generator's block of Miyato & Koyama 2018, with group normalisation (Wu & He 2018), so that
     it too depends on its own image alone. The side grows between the convolutions, not before both,
-    which takes half the time.
+    which is less work.
     """
 
     def __init__(self, inputs: int, outputs: int, condition_dim: int, *, scale: int) -> None:

@@ -141,7 +141,8 @@ def test_shipped_judges_are_what_their_metadata_says(name: str) -> None:
     judge.check_fits(file, model, model.raw["data_set"])
     assert shipped.raw["training"]["seed"] != 0  # another than any model's
     # The goal for digits is an issue's; clothes are harder to tell.
-    assert shipped.raw["metrics"]["test_accuracy"] >= {"mnist-judge": 0.996, "fashion-judge": 0.91}[name]
+    least = {"mnist-judge": 0.996, "fashion-judge": 0.91, "cifar10-judge": 0.88}
+    assert shipped.raw["metrics"]["test_accuracy"] >= least[name]
 
 
 @pytest.mark.parametrize(

@@ -456,6 +456,73 @@ def test_a_classifier_that_rests_is_not_moved_by_what_it_teaches() -> None:
         assert any(value.grad is not None and value.grad.abs().sum() > 0 for value in network.parameters())
 
 
+def test_the_last_part_of_a_training_weighs_otherwise_also_when_it_is_resumed(
+    photo_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, float]] = []
+
+    def watched(self: Objective, *batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        terms = training_terms(self, *batch)
+        seen.append((self.weights.target, self.weights.recon))
+        return terms
+
+    training_terms = Objective.training_terms
+    monkeypatch.setattr(Objective, "training_terms", watched)
+    finish = replace(CIFAR10.loss, target=9.0, recon=0.5)
+    recipe = replace(CIFAR10, finish=finish, finish_share=0.5, classifier_epochs=0)
+    monkeypatch.setitem(RECIPES, "cifar10", recipe)
+    early, late = (CIFAR10.loss.target, CIFAR10.loss.recon), (9.0, 0.5)
+    observer = Recorder()
+    train(short(photo_dir, tmp_path / "run", data="cifar10", epochs=2), observer)
+    half = len(seen) // 2
+    assert seen == [early] * half + [late] * half
+    # The best of the first part, which another objective chose, does not stand in the way.
+    card = weights.read_card(tmp_path / "run" / "model.safetensors")
+    assert card.raw["training"]["epochs"] == 2
+    seen.clear()
+    train(short(photo_dir, tmp_path / "run", data="cifar10", epochs=4, resume=True), Recorder())
+    assert seen == [late] * (2 * half)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+def test_codes_stay_as_they_are_in_the_last_part_of_a_training() -> None:
+    torch.manual_seed(0)
+    objective = Objective(CIFAR10)
+    images, y = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8), torch.arange(40) % 10
+    optimizer = torch.optim.Adam(objective.parameter_groups(), lr=1e-3)
+
+    def step() -> dict[str, torch.Tensor]:
+        terms = objective.training_terms(images[:8], y[:8])
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        objective.update_average()
+        return terms
+
+    for _ in range(3):  # so that the optimiser has momentum
+        step()
+    objective.finish(images, y)
+    assert CIFAR10.finish is not None
+    assert objective.weights == CIFAR10.finish
+
+    def state(part: str) -> dict[str, torch.Tensor]:
+        every = objective.model.state_dict().items()
+        return {name: value.clone() for name, value in every if name.startswith(part)}
+
+    still, moved = {**state("encoder"), **state("common")}, state("decoder")
+    # The model has the codes of its average, which is what is exported.
+    for name, value in objective.model.encoder.state_dict().items():
+        assert torch.equal(value, objective.averaged.encoder.state_dict()[name])
+    terms = [step() for _ in range(3)][-1]
+    assert terms["cycle"].requires_grad
+    assert all(
+        torch.equal(value, still[name]) for name, value in (state("encoder") | state("common")).items()
+    )
+    assert not all(torch.equal(value, moved[name]) for name, value in state("decoder").items())
+    # Every parameter has a gradient, which training on several processes waits for.
+    assert all(value.grad is not None for value in objective.model.encoder.parameters())
+
+
 @pytest.mark.parametrize("term", ["target", "realism", "perceptual"])
 def test_each_term_of_photographs_reaches_the_decoder_and_nothing_that_judges(term: str) -> None:
     torch.manual_seed(0)
