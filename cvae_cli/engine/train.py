@@ -354,10 +354,10 @@ class _Reporting(pl.Callback):
         }
         self.history.append({name: round(value, 5) for name, value in metrics.items()})
         self.epochs_done = len(self.history)
-        if trainer.current_epoch == pl_module.recipe.finish_begins(self.epochs):
-            # From here on another objective is compared.
-            self.best = math.inf
-        best = metrics["objective"] <= self.best
+        # In the last part the latest is the best: what still gets better there, how real tiles look, no
+        # term of held-out images tells.
+        finishing = trainer.current_epoch >= pl_module.recipe.finish_begins(self.epochs)
+        best = finishing or metrics["objective"] <= self.best
         if best and trainer.is_global_zero:
             self.export(pl_module, metrics)
         if best:

@@ -476,7 +476,7 @@ def test_the_last_part_of_a_training_weighs_otherwise_also_when_it_is_resumed(
     train(short(photo_dir, tmp_path / "run", data="cifar10", epochs=2), observer)
     half = len(seen) // 2
     assert seen == [early] * half + [late] * half
-    # The best of the first part, which another objective chose, does not stand in the way.
+    # The latest is taken there, whatever the objective says.
     card = weights.read_card(tmp_path / "run" / "model.safetensors")
     assert card.raw["training"]["epochs"] == 2
     seen.clear()
