@@ -154,7 +154,8 @@ def sheet(drawer: Drawer, test: LabelledImages, file: Path, rows: int = 10) -> N
     picture = np.stack(drawn, axis=1)  # (rows, classes, 3, H, W)
     side = picture.shape[-1]
     pixels = picture.transpose(0, 3, 1, 4, 2).reshape(rows * side, classes * side, 3)
-    Image.fromarray(pixels).resize((3 * classes * side, 3 * rows * side), Image.Resampling.BICUBIC).save(file)
+    large = Image.fromarray(pixels).resize((2 * classes * side, 2 * rows * side), Image.Resampling.BICUBIC)
+    large.save(file, quality=90)
 
 
 def main() -> None:

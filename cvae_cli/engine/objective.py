@@ -47,7 +47,7 @@ def other_labels(y: Tensor, num_classes: int) -> Tensor:
     return (y + torch.randint(1, num_classes, y.shape, device=y.device)) % num_classes
 
 
-def frozen(module: nn.Module, *inputs: Tensor) -> Any:
+def frozen(module: nn.Module, *inputs: Any) -> Any:
     """Call a module so that gradients reach its inputs but not its parameters."""
     parameters = {name: value.detach() for name, value in module.named_parameters()}
     return functional_call(module, parameters, inputs)
@@ -279,8 +279,9 @@ class Objective(nn.Module):
         device, batch = self.updates.device, min(_TEACHING_BATCH, len(y))
         steps = self.recipe.classifier_epochs * max(len(y) // batch, self.recipe.least_steps)
         classifier = self.model.classifier
-        folds = isinstance(classifier, ResidualClassifier)
-        pupil = classifier.normalised().requires_grad_(True) if folds else classifier
+        pupil = classifier
+        if isinstance(classifier, ResidualClassifier):
+            pupil = classifier.normalised().requires_grad_(True)
         optimizer = torch.optim.Adam(pupil.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _TEACHING_RATE, total_steps=steps)
         order: list[Tensor] = []
@@ -295,7 +296,7 @@ class Objective(nn.Module):
             optimizer.step()
             schedule.step()
             progress(step + 1, steps)
-        if folds:
+        if isinstance(classifier, ResidualClassifier) and isinstance(pupil, ResidualClassifier):
             classifier.fold(pupil)
         self.averaged.classifier.load_state_dict(classifier.state_dict())
 
