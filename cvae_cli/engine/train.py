@@ -328,7 +328,7 @@ class _Reporting(pl.Callback):
     ) -> None:
         # Here and not in the module, whose own hook comes after a checkpoint would be written.
         pl_module.objective.update_average()
-        if batch_idx % 10 == 0:
+        if batch_idx % 10 == 0 or not self.smoothed:
             for name, value in pl_module.terms.items():
                 before = self.smoothed.get(name, float(value))
                 self.smoothed[name] = 0.8 * before + 0.2 * float(value)
