@@ -55,8 +55,8 @@ class _Course:
         """Training images, (B, C, H, W), with the changes of this course."""
         if "pixels" in self.augmentation:
             moved = random_shift(random_flip(x), self.augmentation["pixels"])
-            # A quarter of the side: with more passes than these a judge would learn images by heart.
-            return random_cutout(moved, max(1, x.shape[-1] // 4))
+            # A quarter of the side: without, so many passes would have it learn images by heart.
+            return random_cutout(moved, max(1, x.shape[-1] // 4)) if self.augmentation["cutout"] else moved
         return random_affine(x, **self.augmentation)
 
     def optimizer_of(self, network: nn.Module) -> torch.optim.Optimizer:
