@@ -244,7 +244,8 @@ def _decoded(file: Path) -> NDArray[np.uint8] | None:
 def _prepared(file: Path, target: prepare.Target) -> Any:
     """(C, H, W) uint8, or why there is none."""
     try:
-        return prepare.prepare(decode.decode(decode.read_bytes(file)).pixels, target).native
+        decoded = decode.decode(decode.read_bytes(file), enough=target.enough)
+        return prepare.prepare(decoded.pixels, target).native
     except ImageError as error:
         return str(error)
 

@@ -374,7 +374,7 @@ def _load(job: _Job, found: discover.Found) -> _Loaded | ImageOutcome:
         return this
     notes: dict[str, Any] = {}
     try:
-        decoded = decode.decode(this.content)
+        decoded = decode.decode(this.content, enough=job.target.enough)
         notes = decoded.notes
         prepared = prepare.prepare(decoded.pixels, job.target, invert=job.options.invert)
     except (ImageError, MemoryError) as error:

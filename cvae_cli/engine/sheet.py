@@ -104,7 +104,7 @@ def _image_rows(
         try:
             if found.problem:
                 raise ImageError(found.problem)
-            decoded = decode.decode(decode.read_bytes(found.file))
+            decoded = decode.decode(decode.read_bytes(found.file), enough=target.enough)
             label = rule.label(found)
             prepared = prepare.prepare(decoded.pixels, target, invert=options.invert)
         except ImageError as error:

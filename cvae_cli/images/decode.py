@@ -38,7 +38,7 @@ class Decoded:
     Attributes:
         pixels: (H, W, C) uint8, C = 1 (grey) or 3 (RGB), upright.
         notes: what decoding had to do, for the manifest: ``size`` (width, height), ``mode``,
-            and where they apply ``frames``, ``orientation``, ``composited``, ``scaled_from``.
+            and where they apply ``frames``, ``orientation``, ``reduced``, ``composited``, ``scaled_from``.
     """
 
     pixels: NDArray[np.uint8]
@@ -81,7 +81,7 @@ def read_bytes(file: Path) -> bytes:
     return content
 
 
-def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, enough: int | None = None) -> Decoded:
     """Decode the bytes of an image file.
 
     EXIF orientation is applied; transparency is composited on black or white, whichever stands
@@ -91,6 +91,9 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     Args:
         content: PNG, JPEG, WebP, BMP, GIF, TIFF or PNM, told by its content.
         max_pixels: width times height above which nothing is decoded.
+        enough: shorter side in pixels that will do. A JPEG of at least twice that is decoded at a
+            half, a quarter or an eighth of its size, which the format does in less time and
+            memory; ``notes["reduced"]`` says by how much.
 
     Raises:
         ImageError: not an image of these formats, truncated, damaged, or too large.
@@ -109,6 +112,10 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
                 image.seek(0)
             if (orientation := image.getexif().get(0x0112, 1)) in range(2, 9):
                 notes["orientation"] = orientation
+            if enough and image.format in ("JPEG", "MPO"):
+                image.draft(None, (enough, enough))
+                if image.width < width:
+                    notes["reduced"] = round(width / image.width)
             image.load()
             upright = ImageOps.exif_transpose(image) if "orientation" in notes else image
             pixels = _to_array(upright, notes)

@@ -49,6 +49,14 @@ class Target:
     fit: str
     margin: float
 
+    @property
+    def enough(self) -> int:
+        """Shorter side, in pixels, of a large photograph that has all of what the model can use.
+
+        Content a sixteenth of it high still has the native size.
+        """
+        return max(16 * self.size, 4 * SHOWN_SIDE)
+
 
 @dataclass(frozen=True)
 class Prepared:

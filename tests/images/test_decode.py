@@ -116,6 +116,19 @@ def test_orientation_is_applied(orientation: int) -> None:
     assert np.array_equal(decoded.pixels[:, :, 0], np.asarray(upright))
 
 
+@pytest.mark.parametrize(("side", "factor"), [(63, 1), (64, 2), (255, 4), (256, 8), (1000, 8)])
+def test_large_jpegs_are_decoded_at_a_share_of_their_size(side: int, factor: int) -> None:
+    ramp = Image.fromarray(np.linspace(0, 255, side * 2 * side).reshape(2 * side, side).astype(np.uint8))
+    content = encoded(ramp, "JPEG", quality=95)
+    decoded = decode.decode(content, enough=32)
+    assert decoded.notes.get("reduced", 1) == factor
+    assert decoded.notes["size"] == [side, 2 * side]
+    assert decoded.pixels.shape[1] >= 32
+    small = ramp.resize((decoded.pixels.shape[1], decoded.pixels.shape[0]), Image.Resampling.BOX)
+    assert np.abs(decoded.pixels[:, :, 0].astype(int) - np.asarray(small)).max() <= 6
+    assert decode.decode(content).pixels.shape == (2 * side, side, 1)
+
+
 def test_first_frame_of_several(rgb: Image.Image) -> None:
     content = encoded(rgb, "TIFF", save_all=True, append_images=[Image.new("RGB", rgb.size)])
     decoded = decode.decode(content)
