@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument("--judge-epochs", type=int, default=8, help="of the second judge")
     parser.add_argument("--keep", type=Path, help="keep the second judge and the plain VAE in this folder")
     parser.add_argument("--only-prepare", action="store_true", help="train those two and stop")
+    parser.add_argument("--only", choices=["model", "plain"], help="measure one of the two")
     parser.add_argument("--sheet", type=Path, help="write a sheet of a hundred random tiles")
     parser.add_argument("--limit", type=int, help="test images; all of them by default")
     arguments = parser.parse_args()
@@ -204,17 +205,20 @@ def main() -> None:
         judge = Judge(judge_of(card, "cifar10"))
         if arguments.sheet:
             sheet(Drawer(card.file, batch_size=batch_size(card.spec)), test, arguments.sheet)
-        columns = []
-        for file in (card.file, plain):
+        columns = {}
+        for name, file in {"model": card.file, "plain": plain}.items():
+            if arguments.only not in (None, name):
+                continue
             drawer = Drawer(file, batch_size=batch_size(card.spec))
             values = {figure.name: figure.value for figure in measure(drawer, judge, test, training)[1]}
             values["second judge"] = second.effectiveness(drawer, test)
-            columns.append(values)
+            columns[name] = values
     print(f"{len(test)} test images, torch {torch.__version__}\n")
-    print("| metric | shipped | plain VAE |\n|---|---|---|")
-    for name in columns[0]:
-        print(f"| {name} | " + " | ".join(f"{values[name]:.4g}" for values in columns) + " |")
-    print(f"| second judge's accuracy on real images | {accuracy:.4g} | {accuracy:.4g} |")
+    print("| metric | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
+    for metric in next(iter(columns.values())):
+        found = (values[metric] for values in columns.values())
+        print(f"| {metric} | " + " | ".join("-" if x is None else f"{x:.4g}" for x in found) + " |")
+    print(f"second judge: {100 * accuracy:.1f}% of the real test images")
 
 
 if __name__ == "__main__":
