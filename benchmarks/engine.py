@@ -81,15 +81,17 @@ def stages(files: list[Path], model: str, scratch: Path) -> dict[str, float]:
     card = weights.read_card(weights.resolve(model))
     target, names = image_target(card.spec), card.spec.classes[:TARGETS]
     layout = grid.Layout(card.spec.image_size, card.spec.channels)
-    read = [prepare.prepare(decode.decode(decode.read_bytes(file), enough=target.enough).pixels, target) for file in files]
+
+    def load_one(number: int) -> prepare.Prepared:
+        decoded = decode.decode(decode.read_bytes(files[number]), enough=target.enough)
+        return prepare.prepare(decoded.pixels, target)
+
+    read = [load_one(number) for number in range(len(files))]
     drawer = Drawer(card.file, device="cpu")
     batch = np.stack([item.native for item in read[: drawer.batch_size]])
     labels = np.full(len(batch), TARGETS, np.int64)
     every = np.tile(np.arange(TARGETS), (len(batch), 1))
     tiles = drawer.draw(batch, labels, every)
-
-    def load_one(number: int) -> None:
-        prepare.prepare(decode.decode(decode.read_bytes(files[number]), enough=target.enough).pixels, target)
 
     def compose(number: int) -> np.ndarray:
         item = read[number]

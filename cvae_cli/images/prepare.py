@@ -163,7 +163,7 @@ def _frame_strokes(
     height, width, _ = pixels.shape
     # Found on a small copy: the box need not be exact, and a phone's photo is large.
     # A long strip is made smaller yet, for what follows takes some fifty bytes a pixel.
-    factor = max(1, min(height, width) // 256, math.isqrt(height * width // _SMALL_PIXELS))
+    factor = max(1, round(min(height, width) / 256), math.isqrt(height * width // _SMALL_PIXELS))
     small = np.asarray(
         Image.fromarray(pixels[:, :, 0]).reduce(factor) if factor > 1 else pixels[:, :, 0]
     ).astype(np.float64)
@@ -215,18 +215,19 @@ def _frame_strokes(
 def _local_background(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """A plane through the border: paper is rarely lit evenly from one side to the other."""
     height, width = values.shape
-    grid_y, grid_x = np.mgrid[0:height, 0:width]
     band = max(1, min(height, width) // 16)
     edge = np.zeros(values.shape, dtype=bool)
     edge[:band], edge[-band:], edge[:, :band], edge[:, -band:] = True, True, True, True
     level = np.median(values[edge])
     # Strokes that touch the border are not background.
     near = edge & (np.abs(values - level) <= max(24.0, 1.5 * float(np.std(values[edge]))))
-    if int(near.sum()) < 12:
+    y, x = np.nonzero(near)
+    if len(y) < 12:
         return np.full(values.shape, level)
-    terms = np.stack([np.ones(int(near.sum())), grid_y[near], grid_x[near]], axis=1)
-    plane, *_ = np.linalg.lstsq(terms, values[near], rcond=None)
-    fitted = plane[0] + plane[1] * grid_y + plane[2] * grid_x
+    terms = np.stack([np.ones(len(y)), y, x])  # (3, P)
+    # By the normal equations, with the least norm where all of it is one line.
+    plane, *_ = np.linalg.lstsq(terms @ terms.T, terms @ values[near], rcond=None)
+    fitted = plane[0] + plane[1] * np.arange(height)[:, None] + plane[2] * np.arange(width)
     return np.clip(fitted, 0.0, 255.0)
 
 
