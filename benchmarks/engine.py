@@ -47,6 +47,8 @@ class Whole:
     """Until the first picture was there."""
     peak: int
     """Bytes of memory."""
+    cpu: float
+    """Seconds of all its threads together."""
 
 
 def relabel(source: Path, out: Path, model: str) -> Whole:
@@ -63,7 +65,12 @@ def relabel(source: Path, out: Path, model: str) -> Whole:
         time.sleep(0.005)
     if status:
         sys.exit(f"cvae relabel ended with {os.waitstatus_to_exitcode(status)}")
-    return Whole(time.monotonic() - began, first or float("nan"), usage.ru_maxrss * 1024)
+    return Whole(
+        time.monotonic() - began,
+        first or float("nan"),
+        usage.ru_maxrss * 1024,
+        usage.ru_utime + usage.ru_stime,
+    )
 
 
 def per_image(work: Callable[[int], object], count: int) -> float:
@@ -246,6 +253,8 @@ def main() -> None:
                 share = seconds / sum(each.values())
                 print(f"  {stage:22}  {1000 * seconds:8.2f} ms of one core, {share:4.0%}")
             print(f"  of what that allows     {steady / bound:8.0%} (on {cores} cores {bound:.0f} images/s)")
+            busy = (run.cpu - start.cpu) / (run.seconds - start.seconds) / cores
+            print(f"  cores busy              {busy:8.0%}")
             print(f"  peak memory             {run.peak / 1e6:8.0f} MB")
         if arguments.plot:
             plot(rows, shares, arguments.plot)
