@@ -45,7 +45,8 @@ def tiles_of(folder: Path, model: object, confidence: float, wanted: int, out: P
         files = sorted((out / "tiles" / name).rglob("*.png"))
         chosen = random.permutation(len(files))[:wanted]
         pixels = [np.asarray(Image.open(files[index]).convert("L")) for index in chosen]
-        found[name] = torch.from_numpy(np.stack(pixels))[:, None]
+        if pixels:
+            found[name] = torch.from_numpy(np.stack(pixels))[:, None]
         print(f"  {name}: {len(files)} tiles were certain enough, {len(chosen)} taken", flush=True)
     return found
 

@@ -57,20 +57,31 @@ def relabel(source: Path, out: Path, model: str) -> Whole:
     began = time.monotonic()
     process = subprocess.Popen([*command, "--model", model, "--out", str(out)])
     first = None
-    ended = 0
+    ended = peak = 0
     while not ended:
         if first is None and next(out.rglob("*.png"), None) is not None:
             first = time.monotonic() - began
-        ended, status, usage = os.wait4(process.pid, 0 if first else os.WNOHANG)
-        time.sleep(0.005)
+        # Not the peak of the process's usage: that begins with what this one has, from which it came.
+        peak = max(peak, peak_of(process.pid))
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        time.sleep(0.02 if first else 0.005)
     if status:
         sys.exit(f"cvae relabel ended with {os.waitstatus_to_exitcode(status)}")
     return Whole(
         time.monotonic() - began,
         first or float("nan"),
-        usage.ru_maxrss * 1024,
+        peak,
         usage.ru_utime + usage.ru_stime,
     )
+
+
+def peak_of(process: int) -> int:
+    """The most memory, in bytes, that a process has held; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def per_image(work: Callable[[int], object], count: int) -> float:

@@ -20,6 +20,14 @@ from cvae_cli.model.spec import ModelSpec
 HAS_BOLTS = importlib.util.find_spec("pl_bolts") is not None
 """Whether the extra ``[bolts]`` is installed."""
 
+PEAK = """
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+"""
+"""The most memory that a process took, in KiB: not its ``ru_maxrss``, which begins with its parent's."""
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+
 EXAMPLES = Path(__file__).parent.parent / "examples" / "digits"
 
 

@@ -77,7 +77,7 @@ def command(as_json: bool, **asked: Any) -> None:
         console.print(f"evaluating {asked['model']} ...", markup=False)
     from cvae_cli.engine.evaluate import EvaluateOptions, evaluate
 
-    with _Progress(console) as progress:
+    with EvaluateProgress(console) as progress:
         found = evaluate(EvaluateOptions(**asked), progress)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
@@ -168,17 +168,19 @@ def _pairs_table(found: Evaluation) -> Table:
     return table
 
 
-class _Progress:
+class EvaluateProgress:
     """A rich bar for each step of the work; plain lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
+        """Of a console; nothing is shown yet."""
         self.console = console
         self.live = console.is_terminal and verbosity() >= 0
         self.bar: Any = None
         self.tasks: dict[str, Any] = {}
         self.last = time.monotonic()
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> EvaluateProgress:
+        """Show the bar, where there is a terminal."""
         if self.live:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -194,10 +196,12 @@ class _Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """Take it away."""
         if self.bar is not None:
             self.bar.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        """Show how far a step is."""
         if self.bar is not None:
             if what not in self.tasks:
                 self.tasks[what] = self.bar.add_task(what, total=total)

@@ -10,7 +10,7 @@ import click
 
 from cvae_cli.cli import options
 from cvae_cli.cli.console import PLAIN_SECONDS, make_console, print_warning, verbosity, visible
-from cvae_cli.cli.evaluate import print_figures
+from cvae_cli.cli.evaluate import EvaluateProgress, print_figures
 from cvae_cli.engine.recipes import DEFAULT_SIZE, RECIPES, SIZES
 from cvae_cli.outcomes import FolderFound, TrainResult
 
@@ -111,7 +111,7 @@ def command(ctx: click.Context, /, **asked: Any) -> None:
         return
     _print_result(console, result)
     if asked["data"] not in RECIPES and result.weights is not None and not result.interrupted:
-        _print_quality(console, result.weights, asked["data"])
+        _print_quality(console, result.weights, asked["data"], asked["device"])
     if result.interrupted:
         ctx.exit(128 + result.interrupted)
 
@@ -235,7 +235,7 @@ def _print_result(console: Console, result: TrainResult) -> None:
         print_warning(console, result.warning)
 
 
-def _print_quality(console: Console, file: Path, data: str) -> None:
+def _print_quality(console: Console, file: Path, data: str, device: str) -> None:
     """How good a model of one's own is, in short; what cannot be measured is no failure of training."""
     from cvae_cli.engine.evaluate import EvaluateOptions, evaluate
     from cvae_cli.errors import UserError
@@ -243,7 +243,10 @@ def _print_quality(console: Console, file: Path, data: str) -> None:
     if verbosity() >= 0:
         console.print("measuring it on the test images ...", markup=False)
     try:
-        found = evaluate(EvaluateOptions(model=str(file), data=data, limit=_QUICK))
+        with EvaluateProgress(console) as progress:
+            found = evaluate(
+                EvaluateOptions(model=str(file), data=data, limit=_QUICK, device=device), progress
+            )
     except UserError as error:
         print_warning(console, f"it could not be measured: {error}")
         return

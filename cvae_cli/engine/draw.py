@@ -72,10 +72,12 @@ class Drawer:
             raise UserError("--precision fp16 needs a GPU; use bf16 or fp32 on the CPU.")
         self.precision = precision
         # On a core small batches are the faster ones: their maps stay in its cache.
-        self.batch_size = batch_size or (8 if self.device.type == "cpu" else 256)
-        self._portions = Portions(self.batch_size)
         model, self.card = weights.load(file)
         self.spec = self.card.spec
+        # By tiles, since an image of a hundred classes is drawn a hundred times.
+        tiles = 80 if self.device.type == "cpu" else 2560
+        self.batch_size = batch_size or max(1, tiles // max(10, self.spec.num_classes))
+        self._portions = Portions(self.batch_size)
         self.model: ConditionalVAE = model.to(memory_format=torch.channels_last).to(self.device)
 
         effect, effectiveness = self.use_of_label()

@@ -25,6 +25,8 @@ FEW = 20
 
 _ONE_IN = 10
 _SAMPLE = 300
+_GLANCE_SIDE = 256
+"""Pixels of the shorter side that tell what a photograph is."""
 _GREY_WITHIN = 12
 _FLAT_WITHIN = 40
 _STROKES_FILL = 0.2
@@ -115,16 +117,17 @@ def look(found: ClassFolders, *, image_size: int | None = None, channels: int | 
     """
     each = max(1, _SAMPLE // len(found.classes))
     sample = [file for files in found.parts["train"] for file in sorted(files, key=_key)[:each]]
-    images = [pixels for pixels in map(_decoded, sample) if pixels is not None]
-    if not images:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        glances = [glance for glance in pool.map(_glance, sample) if glance is not None]
+    if not glances:
         raise DataError(f"{found.folder}: none of its images can be read.")
-    sizes = {pixels.shape[:2] for pixels in images}
+    sizes = {glance.size for glance in glances}
     size = image_size or next((size for size in SIZES if sizes == {(size, size)}), DEFAULT_SIZE)
-    grey = float(np.mean([_is_grey(pixels) for pixels in images])) > 0.95
+    grey = float(np.mean([glance.grey for glance in glances])) > 0.95
     kind = "photographs"
     if channels != 3 and grey:
-        figures = [figure for figure in map(_on_even_ground, images) if figure is not None]
-        if len(figures) > 0.8 * len(images):
+        figures = [glance.figure for glance in glances if glance.figure is not None]
+        if len(figures) > 0.8 * len(glances):
             kind = "strokes" if float(np.median(figures)) < _STROKES_FILL else "silhouettes"
     return Appearance(size, channels or (1 if grey else 3), kind, sizes != {(size, size)})
 
@@ -234,11 +237,25 @@ def _hold_out(files: tuple[Path, ...], folder: Path) -> tuple[tuple[Path, ...], 
     return tuple(file for file in files if file not in set(held)), tuple(held)
 
 
-def _decoded(file: Path) -> NDArray[np.uint8] | None:
+@dataclass(frozen=True)
+class _Glance:
+    """What is kept of an image that was looked at: never its pixels, since photographs are large."""
+
+    size: tuple[int, int]
+    """Width and height."""
+    grey: bool
+    figure: float | None
+    """See :func:`_on_even_ground`."""
+
+
+def _glance(file: Path) -> _Glance | None:
+    """``None`` if it cannot be read."""
     try:
-        return decode.decode(decode.read_bytes(file)).pixels
+        decoded = decode.decode(decode.read_bytes(file), enough=_GLANCE_SIDE)
     except ImageError:
         return None
+    pixels, (width, height) = decoded.pixels, decoded.notes["size"]
+    return _Glance((width, height), _is_grey(pixels), _on_even_ground(pixels))
 
 
 def _prepared(file: Path, target: prepare.Target) -> Any:

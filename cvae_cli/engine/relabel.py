@@ -34,7 +34,7 @@ from cvae_cli.model import weights
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.outcomes import ImageOutcome, Status
 
-_PICTURES_VERSION = 1
+_PICTURES_VERSION = 2
 """Raised when the same options begin to make other pictures, so that finished ones are redone."""
 
 _BATCHES_AHEAD = 2
@@ -193,6 +193,7 @@ class _Job:
         self.target = image_target(spec)
         self.layout = grid.Layout(native=spec.image_size, channels=spec.channels)
         self.folder = save.OutputFolder(self.options.out)
+        self.class_folders = _folder_names(self.spec.classes)
         self.grids = self.options.write in ("grid", "both")
         self.tiles = self.options.write in ("tiles", "both")
 
@@ -212,9 +213,7 @@ class _Job:
             place = type(place)(place.parts[0] + "_", *place.parts[1:])
         names = [f"{place}.png"] if self.grids else []
         if self.tiles:
-            names += [
-                f"{TILES}/{_folder_name(self.spec.classes[index])}/{found.output}.png" for index in targets
-            ]
+            names += [f"{TILES}/{self.class_folders[index]}/{found.output}.png" for index in targets]
         return names
 
     def fingerprint(self, found: discover.Found, sha256: str, label: Label | None) -> str:
@@ -493,19 +492,6 @@ def _finish(
             prepared=loaded.steps,
         )
     outputs = job.outputs(found, targets)
-    try:
-        _check_replaceable(job, found, outputs)
-    except ImageError as error:
-        return _outcome(
-            job,
-            found,
-            "failed",
-            reason=str(error),
-            label=label,
-            label_source=label_source,
-            confidence=confidence,
-            prepared=loaded.steps,
-        )
     shown = [loaded.prepared.undo(tile) for tile in tiles]
     names = [job.spec.classes[index] for index in targets]
     verdict = _Verdict.of(job, targets, judged)
@@ -523,27 +509,40 @@ def _finish(
         **verdict.to_dict(),
     }
     pending = list(outputs)
-    if job.grids:
-        note = label_note(label_source, confidence)
-        original = grid.Original(loaded.prepared.shown, job.spec.classes[label], note)
-        picture = grid.draw_row(job.layout, original, list(zip(names, shown, strict=True)), verdict.marks)
-        job.folder.write(pending.pop(0), save.encode_png(picture, {**provenance, "targets": names}))
-    if job.tiles:
-        # Drawn when the label was thought to be another: a wrong picture in a data set of tiles.
-        stale = job.options.out / job.outputs(found, (label,))[-1]
-        if (save.read_provenance(stale) or {}).get("source") == provenance["source"]:
-            stale.unlink(missing_ok=True)
-        # Those of an earlier run that was content with less: before the first is written, since
-        # an image counts as finished as soon as all its other tiles are there.
-        for output, name in zip(pending, names, strict=False):
-            old = job.options.out / output
-            if name in verdict.left_out and save.read_provenance(old) is not None:
-                old.unlink(missing_ok=True)
-    for output, name, tile in zip(pending, names, shown, strict=False):
-        if name in verdict.left_out:
-            continue
-        pixels = np.ascontiguousarray(tile.transpose(1, 2, 0))
-        job.folder.write(output, save.encode_png(pixels, {**provenance, "target": name}))
+    try:
+        _check_replaceable(job, found, outputs)
+        if job.grids:
+            note = label_note(label_source, confidence)
+            original = grid.Original(loaded.prepared.shown, job.spec.classes[label], note)
+            picture = grid.draw_row(job.layout, original, list(zip(names, shown, strict=True)), verdict.marks)
+            job.folder.write(pending.pop(0), save.encode_png(picture, {**provenance, "targets": names}))
+        if job.tiles:
+            # Drawn when the label was thought to be another: a wrong picture in a data set of tiles.
+            stale = job.options.out / job.outputs(found, (label,))[-1]
+            if (save.read_provenance(stale) or {}).get("source") == provenance["source"]:
+                stale.unlink(missing_ok=True)
+            # Those of an earlier run that was content with less: before the first is written, since
+            # an image counts as finished as soon as all its other tiles are there.
+            for output, name in zip(pending, names, strict=False):
+                old = job.options.out / output
+                if name in verdict.left_out and save.read_provenance(old) is not None:
+                    old.unlink(missing_ok=True)
+        for output, name, tile in zip(pending, names, shown, strict=False):
+            if name in verdict.left_out:
+                continue
+            pixels = np.ascontiguousarray(tile.transpose(1, 2, 0))
+            job.folder.write(output, save.encode_png(pixels, {**provenance, "target": name}))
+    except ImageError as error:
+        return _outcome(
+            job,
+            found,
+            "failed",
+            reason=str(error),
+            label=label,
+            label_source=label_source,
+            confidence=confidence,
+            prepared=loaded.steps,
+        )
     return _outcome(
         job,
         found,
@@ -716,6 +715,17 @@ def _folder_name(class_name: str) -> str:
     """A class name as the name of one folder, whatever characters it has."""
     name = "".join("_" if char in '/\\:*?"<>|\0' or ord(char) < 32 else char for char in class_name)
     return f"_{name}" if name.strip(". ") == "" else name
+
+
+def _folder_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """A folder for each class; those whose names would be one, also to macOS or Windows, are numbered."""
+    names: list[str] = []
+    for wanted in map(_folder_name, classes):
+        taken, name, serial = {name.casefold() for name in names}, wanted, 2
+        while name.casefold() in taken:
+            name, serial = f"{wanted}-{serial}", serial + 1
+        names.append(name)
+    return tuple(names)
 
 
 def _printable(path: str) -> str:

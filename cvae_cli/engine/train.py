@@ -21,9 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, Sampler, WeightedRandomSampler
 
@@ -37,6 +35,12 @@ from cvae_cli.errors import CvaeError, DataError, OutputError, UserError
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import from_canvas, to_canvas
 from cvae_cli.outcomes import FolderFound, TrainResult
+
+with warnings.catch_warnings():
+    # Lightning 1.9 imports what its setuptools warns of.
+    warnings.simplefilter("ignore")
+    import pytorch_lightning as pl
+    from pytorch_lightning.loggers import TensorBoardLogger
 
 CHECKPOINT = "last.ckpt"
 _DESCRIPTION = "run.json"
@@ -459,7 +463,9 @@ def _own(
         training, validation = datasets.hold_out(training, recipe.validation_images)
     else:
         # Not class by class, as they were read: the first of them are taken for a sample of all.
-        training = training.subset(torch.randperm(len(training)))
+        # The same order for every seed and in every process, which share it out by numbers.
+        order = torch.randperm(len(training), generator=torch.Generator().manual_seed(20240229))
+        training = training.subset(order)
     if _is_main_process():
         observer.found(
             folders.describe(

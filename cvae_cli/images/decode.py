@@ -23,6 +23,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM")
 
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 1_000_000_000
+_LARGE_BYTES = 64_000_000
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM", b"P")
+"""Of the formats. (A bitmap without its file header, ``DIB``, has none, and is never that large.)"""
 # Once for the process, since filters cannot be changed safely while threads decode: what Pillow
 # finds odd about a file is of no use to anyone, but a decompression bomb is an error.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -67,11 +70,17 @@ def read_bytes(file: Path) -> bytes:
             raise ImageError("not a regular file")
         if info.st_size > MAX_BYTES:
             raise ImageError(f"file of {info.st_size / 1e9:.1f} GB is over the limit of 1 GB")
+        if info.st_size > _LARGE_BYTES:
+            # Before a gigabyte is read that is no picture at all.
+            if not os.read(descriptor, 4).startswith(_BEGINNINGS):
+                raise ImageError("not an image, or its header is damaged")
+            os.lseek(descriptor, 0, os.SEEK_SET)
         # One read for all of it and one that finds the end, since a file may grow meanwhile.
         parts = [os.read(descriptor, info.st_size + 1)]
-        while parts[-1] and sum(map(len, parts)) <= MAX_BYTES:
-            parts.append(os.read(descriptor, 1 << 20))
-        content = b"".join(parts)
+        while sum(map(len, parts)) <= MAX_BYTES and (part := os.read(descriptor, 1 << 20)):
+            parts.append(part)
+        # Where all came at once this is no copy.
+        content = parts[0] if len(parts) == 1 else b"".join(parts)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
     finally:
@@ -154,7 +163,8 @@ def _to_array(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:
     if mode == "P" and "transparency" not in image.info:
         image = image.convert("RGB")
     elif mode in _TRANSPARENT_MODES or "transparency" in image.info:
-        image = _composite(image.convert("RGBA"), notes)
+        rgb = _composite(image if mode == "RGBA" else image.convert("RGBA"), notes)
+        return np.ascontiguousarray(rgb[:, :, :1]) if _is_grey(rgb) else rgb
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))[:, :, None]
     rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
@@ -163,27 +173,36 @@ def _to_array(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:
     return rgb
 
 
-def _composite(image: Image.Image, notes: dict[str, Any]) -> Image.Image:
-    """Put a transparent picture on black or on white: on what it can be seen against."""
-    mask = image.getchannel("A")
-    if mask.getextrema() == (255, 255):
-        return image.convert("RGB")
-    picture = image.convert("RGB")
-    alpha, luma = np.asarray(mask), np.asarray(picture.convert("L"))
-    opaque = float(alpha.sum(dtype=np.int64))
+def _composite(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:
+    """Put a transparent picture, RGBA, on black or on white: on what it can be seen against."""
+    if image.getchannel("A").getextrema() == (255, 255):
+        return np.asarray(image.convert("RGB"))
     # A strip at a time: the largest image that is allowed must not take a gigabyte.
-    lit = sum(int(np.vdot(luma[rows].astype(np.int64), alpha[rows])) for rows in _strips(alpha))
+    width, height = image.size
+    bounds = [(rows.start, min(rows.stop, height)) for rows in _strips(height, width)]
+    opaque = lit = 0
+    for top, bottom in bounds:
+        strip = image.crop((0, top, width, bottom))
+        alpha = np.asarray(strip.getchannel("A")).astype(np.int64)
+        opaque += int(alpha.sum())
+        lit += int(np.vdot(np.asarray(strip.convert("RGB").convert("L")).astype(np.int64), alpha))
     light = opaque > 0 and lit / opaque > 127.5
     notes["composited"] = "on black" if light else "on white"
-    background = Image.new("RGB", image.size, (0, 0, 0) if light else (255, 255, 255))
-    background.paste(picture, mask=mask)
-    return background
+    composited = np.empty((height, width, 3), np.uint8)
+    for top, bottom in bounds:
+        strip = image.crop((0, top, width, bottom))
+        background = Image.new("RGB", strip.size, (0, 0, 0) if light else (255, 255, 255))
+        background.paste(strip.convert("RGB"), mask=strip.getchannel("A"))
+        composited[top:bottom] = np.asarray(background)
+    return composited
 
 
 def _scale_deep(values: NDArray[Any], notes: dict[str, Any]) -> NDArray[np.uint8]:
     """More than 8 bits to 8: 16-bit integers by their full range, others by their own."""
     notes["scaled_from"] = str(values.dtype.newbyteorder("="))
-    extremes = [(part.min(), part.max()) for part in (_finite(values[rows]) for rows in _strips(values))]
+    extremes = [
+        (part.min(), part.max()) for part in (_finite(values[rows]) for rows in _strips(*values.shape[:2]))
+    ]
     low, high = float(min(a for a, _ in extremes)), float(max(b for _, b in extremes))
     if values.dtype.kind in "iu":
         if low >= 0 and high <= 65535:  # 32-bit "I" is how 16-bit files are often held
@@ -195,7 +214,7 @@ def _scale_deep(values: NDArray[Any], notes: dict[str, Any]) -> NDArray[np.uint8
     span = high - low
     scaled = np.zeros(values.shape, np.uint8)
     if span > 0:
-        for rows in _strips(values):
+        for rows in _strips(*values.shape[:2]):
             part = (_finite(values[rows]) - low) * (255.0 / span)
             scaled[rows] = np.clip(np.rint(part), 0, 255).astype(np.uint8)
     return scaled
@@ -205,10 +224,10 @@ def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
     return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
 
 
-def _strips(pixels: NDArray[Any]) -> Iterator[slice]:
+def _strips(height: int, width: int) -> Iterator[slice]:
     """Rows of an image, about a million pixels at a time."""
-    step = max(1, 1_000_000 // pixels.shape[1])
-    return (slice(start, start + step) for start in range(0, pixels.shape[0], step))
+    step = max(1, 1_000_000 // width)
+    return (slice(start, start + step) for start in range(0, height, step))
 
 
 def _is_grey(rgb: NDArray[np.uint8]) -> bool:

@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from cvae_cli.errors import UserError
@@ -102,7 +103,7 @@ def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterato
             if len(unique) > 1:
                 prefix = _untaken(PurePosixPath(source.resolve().name or "root"), taken)
             if source.resolve() != barred:
-                yield from _walk(source, prefix, PurePosixPath(), str(source), barred)
+                yield from _walk(source, prefix, str(source), barred)
         elif not _is_output(source, barred):
             alone = names.count(source.name) == 1
             place = PurePosixPath(source.name) if alone else safe_relative(source)
@@ -160,17 +161,18 @@ class _Siblings:
     """Names outputs of single files just as a walk through their folder would."""
 
     def __init__(self) -> None:
-        self.folder: Path | None = None
-        self.ambiguous: frozenset[str] = frozenset()
+        # Of some folders at once: a list may be in any order.
+        self.ambiguous = lru_cache(maxsize=64)(_ambiguous_of)
 
     def output_name(self, file: Path) -> str:
-        if file.parent != self.folder:
-            self.folder = file.parent
-            try:
-                self.ambiguous = _ambiguous_stems(*_listing(file.parent))
-            except OSError:
-                self.ambiguous = frozenset()
-        return file.name if _stem_key(file.name) in self.ambiguous else file.stem or "_"
+        return file.name if _stem_key(file.name) in self.ambiguous(file.parent) else file.stem or "_"
+
+
+def _ambiguous_of(folder: Path) -> frozenset[str]:
+    try:
+        return _ambiguous_stems(*_listing(folder))
+    except OSError:
+        return frozenset()
 
 
 def _listing(folder: Path) -> tuple[list[str], list[str]]:
@@ -183,24 +185,25 @@ def _listing(folder: Path) -> tuple[list[str], list[str]]:
     return files, folders
 
 
-def _walk(
-    folder: Path, place: PurePosixPath, below: PurePosixPath, source: str, barred: Path | None
-) -> Iterator[Found]:
-    try:
-        files, folders = _listing(folder)
-    except OSError as error:
-        reason = f"the folder cannot be listed: {error.strerror or error}"
-        yield Found(folder, str(below), source, place / "_", reason)
-        return
-    ambiguous = _ambiguous_stems(files, folders)
-    for name in files:
-        stem = name if _stem_key(name) in ambiguous else PurePosixPath(name).stem
-        if barred is None or barred.name != name or (folder / name).resolve() != barred:
-            yield Found(folder / name, str(below / name), source, place / stem)
-    for name in folders:
-        child = folder / name
-        if barred is None or child.resolve() != barred:
-            yield from _walk(child, place / name, below / name, source, barred)
+def _walk(root: Path, prefix: PurePosixPath, source: str, barred: Path | None) -> Iterator[Found]:
+    # A stack of our own: folders may be nested more deeply than calls may.
+    waiting = [(root, prefix, PurePosixPath())]
+    while waiting:
+        folder, place, below = waiting.pop()
+        try:
+            files, folders = _listing(folder)
+        except OSError as error:
+            reason = f"the folder cannot be listed: {error.strerror or error}"
+            yield Found(folder, str(below), source, place / "_", reason)
+            continue
+        ambiguous = _ambiguous_stems(files, folders)
+        for name in files:
+            stem = name if _stem_key(name) in ambiguous else PurePosixPath(name).stem
+            if barred is None or barred.name != name or (folder / name).resolve() != barred:
+                yield Found(folder / name, str(below / name), source, place / stem)
+        for name in reversed(folders):
+            if barred is None or (folder / name).resolve() != barred:
+                waiting.append((folder / name, place / name, below / name))
 
 
 def _is_output(path: Path, out: Path | None) -> bool:

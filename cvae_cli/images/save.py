@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cvae_cli.errors import OutputError
+from cvae_cli.errors import ImageError, OutputError
 
 try:
     import fcntl
@@ -28,6 +29,9 @@ except ImportError:  # not on Windows
 
 PROVENANCE = "cvae"
 """Keyword of the PNG text chunk that holds the provenance as JSON."""
+
+_NO_SUCH_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+"""What a file system says of a name that it cannot have; the next image's may be a better one."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LONGEST_CHUNK = 1_000_000
@@ -71,7 +75,7 @@ def read_provenance(file: Path) -> dict[str, Any] | None:
                         return None
                     found = json.loads(text)
                     return found if isinstance(found, dict) else None
-    except (OSError, struct.error, ValueError):
+    except (OSError, struct.error, ValueError, RecursionError):
         return None
 
 
@@ -141,14 +145,22 @@ class OutputFolder:
         """Write a file below the folder, as :func:`write_file` does.
 
         Raises:
+            ImageError: the file system takes no such name: too long, or of characters it lacks.
             OutputError: it cannot be written, or a link on its way leads out of the folder.
         """
         file = self.root / relative
         try:
             self._ready(file.parent)
-        except OSError as error:
+            write_file(file, content)
+        except RecursionError:
+            raise ImageError("its output would lie too many folders deep") from None
+        except (OSError, OutputError) as error:
+            cause = error.__cause__ if isinstance(error, OutputError) else error
+            if isinstance(cause, OSError) and cause.errno in _NO_SUCH_NAME:
+                raise ImageError(f"its output cannot have that name: {cause.strerror}") from error
+            if isinstance(error, OutputError):
+                raise
             raise OutputError(f"{file.parent}: cannot be made: {error.strerror or error}") from error
-        write_file(file, content)
 
     def _ready(self, folder: Path) -> None:
         if folder in self._checked:

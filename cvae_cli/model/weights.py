@@ -134,7 +134,7 @@ def read_metadata(file: Path, kind: str | None = None) -> dict[str, Any]:
         raise WeightsError(f"{file}: its metadata {beside.name} is missing beside it.") from None
     except OSError as error:
         raise WeightsError(f"{beside}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{beside}: not valid JSON: {error}") from error
     if not isinstance(raw, dict):
         raise WeightsError(f"{beside}: not a JSON object.")

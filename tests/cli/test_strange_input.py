@@ -15,20 +15,21 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from tests.conftest import PEAK, needs_proc
+
 KINDS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"} | {
     "PPM": ".ppm"
 }
 MUTANTS_A_KIND = 300
 GIGABYTE = 1 << 30
-WITH_PEAK = """
-import resource, sys
+WITH_PEAK = f"""{PEAK}
+import sys
 from cvae_cli.cli import main
 try:
     main()
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+    print(peak(), file=sys.stderr)
 """
-"""The command, and at its end the most memory that its process took, in KiB."""
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -168,6 +169,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "mutants" / kind).mkdir(parents=True)
         for name, content in mutants(kind, MUTANTS_A_KIND).items():
             (root / "mutants" / kind / name).write_bytes(content)
+    # Beside each other these two keep their suffix, with which no file system takes the output's name.
+    for suffix in (".png", ".jpg"):
+        (root / "bad" / ("x" * 251 + suffix)).write_bytes(encoded(Image.linear_gradient("L"), "PNG"))
+    (root / "bad" / "900-megabytes.png").touch()
+    os.truncate(root / "bad" / "900-megabytes.png", 900_000_000)
     os.mkfifo(root / "bad" / "pipe.png")
     (root / "bad" / "device.png").symlink_to("/dev/zero")
     (root / "bad" / "nowhere.png").symlink_to(root / "gone.png")
@@ -236,23 +242,24 @@ def _large(mode: str) -> Image.Image:
     return image
 
 
+@needs_proc
 @pytest.mark.parametrize("what", LARGEST)
 def test_the_largest_image_takes_less_than_a_gigabyte(what: str, tmp_path: Path) -> None:
     file = tmp_path / "large"
     file.write_bytes(LARGEST[what]())
     code = (
-        "import resource, sys\n"
+        f"{PEAK}\nimport sys\n"
         "from pathlib import Path\n"
         "from cvae_cli.errors import ImageError\n"
         "from cvae_cli.images import decode, prepare\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
         "digits = prepare.Target(28, 1, True, 'pad', 1 / 7)\n"
         "for target in (digits, prepare.Target(32, 3, False, 'crop', 0)):\n"
         "    try:\n"
         "        prepare.prepare(decode.decode(decode.read_bytes(Path(sys.argv[1]))).pixels, target)\n"
         "    except ImageError as error:\n"
         "        assert 'blank' in str(error), error\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        "print(peak() - before)\n"
     )
     run = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

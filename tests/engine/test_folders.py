@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,9 +21,11 @@ from cvae_cli.cli import main
 from cvae_cli.engine import folders, recipes
 from cvae_cli.engine.datasets import LabelledImages
 from cvae_cli.engine.draw import image_target
-from cvae_cli.engine.train import _sampler
+from cvae_cli.engine.objective import Objective
+from cvae_cli.engine.train import TrainOptions, _own, _sampler
 from cvae_cli.errors import DataError
 from cvae_cli.model import weights
+from tests.conftest import PEAK, needs_proc
 
 COUNTS = {"cross": 40, "ring": 9, "bar": 70}
 
@@ -94,6 +100,78 @@ def test_parts_of_its_own_are_taken_as_they_are(tmp_path: Path) -> None:
     save(tmp_path / "test" / "11", 1, grey)
     with pytest.raises(DataError, match="a class that is not in"):
         folders.scan(tmp_path)
+
+
+def test_its_own_parts_come_in_one_order_for_every_seed_and_process(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for label, name in enumerate(("a", "b")):
+            for number in range(8):
+                save(
+                    tmp_path / part / name / str(number), 1, np.full((32, 32), 100 * label + number, np.uint8)
+                )
+    orders = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        _, training, _ = _own(TrainOptions(str(tmp_path)), Mock())
+        orders.append(training.images[:, 0, 0, 0].tolist())
+    assert orders[0] == orders[1]
+    assert orders[0] != sorted(orders[0])  # not class by class
+
+
+@needs_proc
+def test_a_look_at_large_photographs_holds_few_of_them(tmp_path: Path) -> None:
+    """Sixty of them are two gigabytes of pixels."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    large = Image.effect_noise((4000, 3000), 9).convert("RGB")
+    large.save(tmp_path / "a" / "0.jpg")
+    for number in range(60):
+        os.link(tmp_path / "a" / "0.jpg", tmp_path / ("a", "b")[number % 2] / f"link-{number}.jpg")
+    code = (
+        f"{PEAK}\nimport sys\nfrom pathlib import Path\nfrom cvae_cli.engine import folders\n"
+        "found = folders.scan(Path(sys.argv[1]))\nbefore = peak()\nseen = folders.look(found)\n"
+        "print(seen.image_size, seen.resized, peak() - before)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    size, resized, taken = run.stdout.split()
+    assert (size, resized) == ("32", "True")
+    assert int(taken) < 500_000
+
+
+@pytest.mark.parametrize("kind", ["strokes", "silhouettes", "photographs"])
+@pytest.mark.parametrize(("size", "classes"), [(28, 2), (48, 3), (64, 101)])
+def test_every_kind_and_size_of_model_can_be_trained(kind: str, size: int, classes: int) -> None:
+    """All terms of a step are finite and reach all that learns, in both parts of a training."""
+    torch.manual_seed(0)
+    channels = 3 if kind == "photographs" else 1
+    recipe = recipes.for_images(kind, tuple(map(str, range(classes))), size, channels)
+    spec = replace(recipe.spec, widths=(16, 16, 8, 8), latent_dim=8, classifier_width=8)
+    if spec.decoder_widths:
+        spec = replace(spec, decoder_widths=(16, 16, 8, 16))
+    objective = Objective(replace(recipe, spec=spec, discriminator_width=8))
+    images = torch.randint(0, 256, (12, channels, size, size), dtype=torch.uint8)
+    y = torch.arange(12) % classes
+    objective.measure_classes(images, y)
+    for finishing in (False, recipe.finish is not None):
+        if finishing:
+            objective.finish(images, y)
+        objective.zero_grad(set_to_none=True)
+        terms = objective.training_terms(images, y)
+        assert all(bool(value.isfinite()) for value in terms.values()), terms
+        terms["loss"].backward()
+        moved = [
+            value.grad is not None and bool(value.grad.any())
+            for value in objective.model.decoder.parameters()
+        ]
+        assert sum(moved) > 0.8 * len(moved)
+        # At rest in the last part: gradients pass through it, and are not kept.
+        moved = [
+            value.grad is not None and bool(value.grad.any())
+            for value in objective.model.encoder.parameters()
+        ]
+        assert any(moved) != finishing
+    found = objective.validation_terms(images, y)
+    assert all(bool(value.isfinite()) for value in found.values()), found
 
 
 @pytest.mark.parametrize(

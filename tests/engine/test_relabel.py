@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae_cli.engine.relabel import RelabelOptions, relabel
+from cvae_cli.engine.relabel import RelabelOptions, _folder_names, relabel
 from cvae_cli.errors import LabelError, OutputError, UserError
 from cvae_cli.outcomes import ImageOutcome
 
@@ -337,3 +337,8 @@ def test_examples_find_their_labels(examples: Path, tmp_path: Path) -> None:
     assert {outcome.label_source for outcome in outcomes} == {"folder", "predict"}
     right = sum(outcome.label == truth[outcome.path] for outcome in outcomes)
     assert right >= 0.9 * len(outcomes)
+
+
+def test_classes_have_a_folder_each_whatever_their_names() -> None:
+    names = _folder_names(("a:b", "a_b", "..", "a/b", "CON", "con", "."))
+    assert names == ("a_b", "a_b-2", "_..", "a_b-3", "CON", "con-2", "_.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from cvae_cli.cli import main
+from cvae_cli.engine import recipes
+from cvae_cli.engine.recipes import RECIPES
 from cvae_cli.model import weights
 from tests.conftest import HAS_BOLTS
 
@@ -46,6 +50,32 @@ def test_label_blind_is_of_the_prior_works_networks_only(data_dir: Path, tmp_pat
     run = cvae("train", "--data-dir", data_dir, "--label-blind", "--out", tmp_path / "run")
     assert run.exit_code == 2
     assert "add --arch resnet18" in run.stderr
+
+
+@pytest.mark.parametrize(("data", "epochs"), [("mnist", 50), ("cifar10", 30)])
+def test_the_schedule_is_the_prior_works(data: str, epochs: int) -> None:
+    blind, ours = (recipes.resnet18(RECIPES[data], data, label_blind=blind) for blind in (True, False))
+    for recipe in (blind, ours):
+        assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (epochs, 16, 1e-4)
+        assert (recipe.spec.latent_dim, recipe.spec.label_in_encoder) == (256, True)
+    assert (blind.spec.label_in_decoder, ours.spec.label_in_decoder) == (False, True)
+    assert (blind.loss.target, ours.loss.target > 0) == (0.0, True)
+
+
+@pytest.mark.bolts
+@pytest.mark.skipif(not HAS_BOLTS, reason="needs lightning-bolts")
+def test_its_warnings_are_silenced(marks: Path, tmp_path: Path) -> None:
+    """As a process of its own: pytest keeps warnings to itself."""
+    command = [sys.executable, "-m", "cvae_cli", "train", "--data", marks, "--arch", "resnet18"]
+    command += ["--epochs", "1", "--batch-size", "2", "--out", tmp_path / "run"]
+    code = (
+        "from cvae_cli.engine import recipes; recipes._LEAST_STEPS = 2; from cvae_cli.cli import main; main()"
+    )
+    command[1:3] = ["-c", code]
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "epoch   1/1" in run.stderr
+    assert "warn" not in run.stderr.lower(), run.stderr
 
 
 @pytest.mark.bolts

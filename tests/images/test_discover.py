@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -8,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvae_cli.errors import UserError
+from cvae_cli.images import discover as discovering
 from cvae_cli.images.discover import Found, check_sources, discover, from_list, in_shard, safe_relative
 from cvae_cli.images.save import encode_png
 
@@ -129,3 +133,33 @@ def test_no_path_leaves_the_output_folder(parts: list[str]) -> None:
 def test_every_image_is_in_just_one_shard(name: str, count: int) -> None:
     found = Found(Path("x"), "x", "x", PurePosixPath(name))
     assert sum(in_shard(found, index, count) for index in range(count)) == 1
+
+
+def test_folders_nested_more_deeply_than_calls_may_be(tmp_path: Path) -> None:
+    levels = sys.getrecursionlimit() + 50
+    here = Path.cwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(levels):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("x.png").touch()
+        os.chdir(tmp_path)
+        found = list(discover([tmp_path]))
+        assert [item.relative.count("/") for item in found] == [levels]
+    finally:
+        os.chdir(here)
+        subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)  # Python's own calls itself
+
+
+def test_a_list_in_any_order_lists_a_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/x.png", "a/x.jpg", "b/y.png", "a/z.png", "b/z.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    listed: list[Path] = []
+    real = discovering._listing
+    monkeypatch.setattr(discovering, "_listing", lambda folder: (listed.append(folder), real(folder))[1])
+    monkeypatch.chdir(tmp_path)
+    found = from_list(["a/x.png", "b/y.png", "a/x.jpg", "b/z.png", "a/z.png"])
+    assert [str(item.output) for item in found] == ["a/x.png", "b/y", "a/x.jpg", "b/z", "a/z"]
+    assert listed == [Path("a"), Path("b")]
