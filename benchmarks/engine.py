@@ -197,6 +197,27 @@ def memory(source: Path, scratch: Path, model: str, count: int) -> None:
     print(f"{all_.peak / some.peak - 1:+.1%}; {count / all_.seconds:.0f} images/s", flush=True)
 
 
+def crowd(source: Path, scratch: Path, model: str, count: int) -> None:
+    """How soon the first picture of one folder of very many images is there, and what it takes."""
+    files = sorted(source.iterdir())
+    folder, out = scratch / "crowd", scratch / "crowd-out"
+    folder.mkdir()
+    for number in range(count):
+        os.link(files[number % len(files)], folder / f"{number:08}{files[0].suffix}")
+    command = [sys.executable, "-m", "cvae_cli", "-q", "relabel", str(folder)]
+    began = time.monotonic()
+    process = subprocess.Popen([*command, "--model", model, "--out", str(out)])
+    while next(out.rglob("*.png"), None) is None and process.poll() is None:
+        time.sleep(0.01)
+    first, peak = time.monotonic() - began, 0
+    while time.monotonic() - began < first + 20.0:
+        time.sleep(0.1)
+        peak = max(peak, peak_of(process.pid))
+    process.terminate()
+    process.wait()
+    print(f"one folder of {count:,} images: first grid after {first:.1f} s, {peak / 1e6:.0f} MB", flush=True)
+
+
 def models(data_dir: Path, scratch: Path, count: int) -> None:
     """How many images a second each shipped model does, of its own test images with their labels."""
     for name in sorted(weights.shipped()):
@@ -220,6 +241,7 @@ def main() -> None:
     parser.add_argument("--model", default="mnist")
     parser.add_argument("--images", type=int, default=2000, help="digits; of photographs a quarter")
     parser.add_argument("--many", type=int, default=0, help="images for the memory of a long run (100000)")
+    parser.add_argument("--crowd", type=int, default=0, help="images in one folder, begun only (1000000)")
     parser.add_argument("--models", action="store_true", help="only the shipped models beside each other")
     parser.add_argument("--only-many", action="store_true", help="only what --many measures")
     parser.add_argument("--plot", type=Path)
@@ -236,6 +258,8 @@ def main() -> None:
         some = digits(arguments.data_dir, scratch / "digits", arguments.images)
         if arguments.many:
             memory(some, scratch, arguments.model, arguments.many)
+        if arguments.crowd:
+            crowd(some, scratch, arguments.model, arguments.crowd)
         if arguments.only_many:
             return
         pages = photographs(arguments.data_dir, scratch / "photographs", arguments.images // 4)
