@@ -35,7 +35,7 @@ def write_images(data_dir: Path, folder: Path, count: int) -> None:
     test = datasets.load("mnist", data_dir, train=False)
     write_class_folders(first(data, 0, count), folder / "train")
     write_class_folders(first(data, count, count + count // 10), folder / "val")
-    write_class_folders(first(test, 0, 1), folder / "sheet")
+    write_class_folders(first(test, 0, 1), folder / "test")
 
 
 def first(data: LabelledImages, start: int, stop: int) -> LabelledImages:
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("label-blind"))
     parser.add_argument("--images", type=int, default=320, help="of each digit")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--limit", type=int, default=200, help="test images")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -62,12 +63,14 @@ def main() -> None:
         for name, flags in FLAGS.items():
             run = Path(scratch) / name
             asked = ("--arch", "resnet18", *flags, "--epochs", arguments.epochs)
+            # In so few steps the prior work's rate, a tenth of it, moves next to nothing.
+            asked += ("--learning-rate", arguments.learning_rate)
             cvae("train", "--data", folder, "--image-size", 28, "--channels", 1, "--out", run, *asked)
             where = ("--data", "mnist", "--data-dir", arguments.data_dir, "--limit", arguments.limit)
             judge = weights.shipped("judge")["mnist-judge"]
             found[name] = json.loads(cvae("evaluate", "--model", run, *where, "--judge", judge, "--json"))
             sheet = arguments.out / f"{name}.png"
-            cvae("grid", folder / "sheet", "--model", run, "--rows", ROWS, "--out", sheet)
+            cvae("grid", folder / "test", "--model", run, "--rows", ROWS, "--out", sheet)
             logs = EventAccumulator(str(run / "logs"))
             logs.Reload()
             for axis, term in zip(axes, ("recon_loss", "kl", "val_effectiveness"), strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import itertools
 import json
 import os
@@ -17,8 +16,6 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from cvae_cli.errors import ImageError, OutputError
 
@@ -41,21 +38,35 @@ _SERIAL = itertools.count()
 
 
 def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any]) -> bytes:
-    """A PNG with its provenance in a text chunk ahead of the pixels.
+    """A PNG (ISO/IEC 15948) with its provenance in a text chunk ahead of the pixels.
+
+    Not by Pillow, whose encoder holds the interpreter's lock, so that no other thread's network
+    goes on meanwhile, and takes twice as long to find filters that gain a tenth of the size.
 
     Args:
         pixels: (H, W), (H, W, 1) or (H, W, 3) uint8.
         provenance: anything JSON takes.
     """
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    info = PngInfo()
+    height, width = pixels.shape[:2]
+    rows = pixels.reshape(height, -1)
+    # Each row less the one above (filter 2): the pictures are flat areas and enlarged pixels.
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = 2
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    colour = 2 if rows.shape[1] == 3 * width else 0
     # ASCII, so that any file name survives, whatever its encoding.
-    info.add_text(PROVENANCE, json.dumps(provenance, sort_keys=True))
-    buffer = io.BytesIO()
-    # Level 1: the pictures are flat areas and repeated pixels, more effort gains little.
-    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info, compress_level=1)
-    return buffer.getvalue()
+    text = json.dumps(provenance, sort_keys=True).encode("ascii")
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)),
+        (b"tEXt", PROVENANCE.encode() + b"\0" + text),
+        (b"IDAT", zlib.compress(filtered, 1)),
+        (b"IEND", b""),
+    )
+    return _SIGNATURE + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
 
 
 def read_provenance(file: Path) -> dict[str, Any] | None:
