@@ -186,9 +186,9 @@ CIFAR10 = Recipe(
         style=5.0,
     ),
     finish=LossWeights(
-        recon=0.0005,
+        recon=0.0007,
         kl=0.002,
-        target=4.0,
+        target=5.0,
         realism=1.5,
         cycle=0.01,
         features=2.0,
