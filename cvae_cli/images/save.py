@@ -60,7 +60,7 @@ def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any]) -> bytes:
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)),
         (b"tEXt", PROVENANCE.encode() + b"\0" + text),
-        (b"IDAT", zlib.compress(filtered, 1)),
+        (b"IDAT", zlib.compress(filtered.data, 1)),
         (b"IEND", b""),
     )
     return _SIGNATURE + b"".join(
