@@ -100,11 +100,11 @@ def test_quick_commands_import_no_torch(arguments: list[str]) -> None:
     assert run.returncode == 0, run.stderr
 
 
-def test_relabel_loads_neither_lightning_nor_torchvision(tmp_path: Path) -> None:
+def test_relabel_loads_neither_lightning_nor_torchvision(examples: Path, tmp_path: Path) -> None:
     """Each takes longer to import than torch, for nothing."""
     code = (
         "import sys; from cvae_cli.cli import main\n"
-        f"try: main(['relabel', {str(PACKAGE.parent / 'examples' / 'digits' / '7')!r}, '--check', "
+        f"try: main(['relabel', {str(examples / '7')!r}, '--check', "
         f"'--device', 'cpu', '--out', {str(tmp_path / 'out')!r}])\n"
         "except SystemExit as stop: assert stop.code in (0, None), stop.code\n"
         "heavy = {'torchvision', 'pytorch_lightning'} & set(sys.modules)\n"
