@@ -160,14 +160,13 @@ def _to_array(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:
     if mode.startswith(("I", "F")):
         # Ahead of transparency: converting these to RGBA would clip them.
         return _scale_deep(np.asarray(image), notes)[:, :, None]
-    if mode == "P" and "transparency" not in image.info:
-        image = image.convert("RGB")
-    elif mode in _TRANSPARENT_MODES or "transparency" in image.info:
+    if mode in _TRANSPARENT_MODES or "transparency" in image.info:
+        # Converting to the mode that it has would copy the whole of it.
         rgb = _composite(image if mode == "RGBA" else image.convert("RGBA"), notes)
-        return np.ascontiguousarray(rgb[:, :, :1]) if _is_grey(rgb) else rgb
-    if image.mode in ("1", "L"):
+    elif mode in ("1", "L"):
         return np.asarray(image.convert("L"))[:, :, None]
-    rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    else:
+        rgb = np.asarray(image if mode == "RGB" else image.convert("RGB"))
     if _is_grey(rgb):
         return np.ascontiguousarray(rgb[:, :, :1])
     return rgb

@@ -96,20 +96,25 @@ def write_file(file: Path, content: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
+    try:
+        _write_whole(file, content)
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    """As :func:`write_file`, with the errors of the system."""
     temporary = file.parent / _temporary_name()
     try:
         try:
-            try:
-                _write_bytes(temporary, content)
-            except FileNotFoundError:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                _write_bytes(temporary, content)
-            os.replace(temporary, file)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
+            _write_bytes(temporary, content)
+        except FileNotFoundError:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _write_bytes(temporary, content)
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _write_bytes(file: Path, content: bytes) -> None:
@@ -162,16 +167,13 @@ class OutputFolder:
         file = self.root / relative
         try:
             self._ready(file.parent)
-            write_file(file, content)
+            _write_whole(file, content)
         except RecursionError:
             raise ImageError("its output would lie too many folders deep") from None
-        except (OSError, OutputError) as error:
-            cause = error.__cause__ if isinstance(error, OutputError) else error
-            if isinstance(cause, OSError) and cause.errno in _NO_SUCH_NAME:
-                raise ImageError(f"its output cannot have that name: {cause.strerror}") from error
-            if isinstance(error, OutputError):
-                raise
-            raise OutputError(f"{file.parent}: cannot be made: {error.strerror or error}") from error
+        except OSError as error:
+            if error.errno in _NO_SUCH_NAME:
+                raise ImageError(f"its output cannot have that name: {error.strerror}") from error
+            raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
 
     def _ready(self, folder: Path) -> None:
         if folder in self._checked:
