@@ -53,11 +53,16 @@ class Whole:
     """Seconds of all its threads together."""
 
 
+def begin(source: Path, out: Path, model: str) -> subprocess.Popen[bytes]:
+    """The command over a folder, started."""
+    command = [sys.executable, "-m", "cvae_cli", "-q", "relabel", str(source)]
+    return subprocess.Popen([*command, "--model", model, "--out", str(out)])
+
+
 def relabel(source: Path, out: Path, model: str) -> Whole:
     """Run the command over a folder."""
-    command = [sys.executable, "-m", "cvae_cli", "-q", "relabel", str(source)]
     began = time.monotonic()
-    process = subprocess.Popen([*command, "--model", model, "--out", str(out)])
+    process = begin(source, out, model)
     first = None
     ended = peak = 0
     while not ended:
@@ -242,10 +247,11 @@ def crowd(source: Path, scratch: Path, model: str, count: int) -> None:
     folder.mkdir()
     for number in range(count):
         os.link(files[number % len(files)], folder / f"{number:08}{files[0].suffix}")
-    command = [sys.executable, "-m", "cvae_cli", "-q", "relabel", str(folder)]
     began = time.monotonic()
-    process = subprocess.Popen([*command, "--model", model, "--out", str(out)])
-    while next(out.rglob("*.png"), None) is None and process.poll() is None:
+    process = begin(folder, out, model)
+    while next(out.rglob("*.png"), None) is None:
+        if process.poll() is not None:
+            sys.exit(f"cvae relabel ended with {process.returncode} before its first grid")
         time.sleep(0.01)
     first, peak = time.monotonic() - began, 0
     while time.monotonic() - began < first + 20.0:
