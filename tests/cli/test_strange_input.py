@@ -169,9 +169,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "mutants" / kind).mkdir(parents=True)
         for name, content in mutants(kind, MUTANTS_A_KIND).items():
             (root / "mutants" / kind / name).write_bytes(content)
-    # Beside each other these two keep their suffix, with which no file system takes the output's name.
-    for suffix in (".png", ".jpg"):
-        (root / "bad" / ("x" * 251 + suffix)).write_bytes(encoded(Image.linear_gradient("L"), "PNG"))
     (root / "bad" / "900-megabytes.png").touch()
     os.truncate(root / "bad" / "900-megabytes.png", 900_000_000)
     os.mkfifo(root / "bad" / "pipe.png")
@@ -218,6 +215,44 @@ def test_every_kind_of_file_ends_as_done_or_as_failed(corpus: Path, tmp_path: Pa
     same = [_pixels(alone / name) == _pixels(out / "good" / name) for name in names]
     assert all(same)
     assert {path.name for path in tmp_path.iterdir()} == {"grids", "alone"}
+
+
+def test_a_name_too_long_fails_alone(folder_of_digits: Path, tmp_path: Path) -> None:
+    """Beside each other these two keep their suffix, and no file system takes the output's name."""
+    before = len(list(folder_of_digits.rglob("*.png")))
+    content = next(folder_of_digits.glob("*.png")).read_bytes()
+    for suffix in (".png", ".jpg"):
+        (folder_of_digits / ("x" * 251 + suffix)).write_bytes(content)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "cvae_cli", "relabel", str(folder_of_digits), "--out", str(out)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 3, run.stderr
+    assert f"{before} done, 2 failed" in run.stderr
+    assert run.stderr.count("its output cannot have that name") == 2
+    assert not [file.name for file in out.rglob(".*")]  # nothing half-written
+
+
+def test_a_folder_too_deep_for_its_outputs_fails_alone(folder_of_digits: Path, tmp_path: Path) -> None:
+    before = len(list(folder_of_digits.rglob("*.png")))
+    content = next(folder_of_digits.glob("*.png")).read_bytes()
+    code = (  # with a depth that no call of the system refuses, but calls of Python do
+        "import os, sys; from pathlib import Path; from cvae_cli.cli import main\n"
+        "os.chdir(sys.argv[1])\n"
+        "for _ in range(sys.getrecursionlimit() + 50): os.mkdir('d'); os.chdir('d')\n"
+        "Path('x.png').write_bytes(Path(sys.argv[2]).read_bytes())\n"
+        "os.chdir(sys.argv[1])\n"
+        "main(['relabel', '.', '--out', sys.argv[3]])\n"
+    )
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(content)
+    try:
+        command = [sys.executable, "-c", code, str(folder_of_digits), str(picture), str(tmp_path / "out")]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+    finally:
+        subprocess.run(["rm", "-rf", str(folder_of_digits / "d"), str(tmp_path / "out" / "d")], check=True)
+    assert run.returncode == 3, run.stderr
+    assert f"{before} done, 1 failed" in run.stderr
+    assert "its output would lie too many folders deep" in run.stderr
 
 
 def _pixels(file: Path) -> bytes:
