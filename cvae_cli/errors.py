@@ -1,11 +1,13 @@
 """The errors that cvae raises on purpose.
 
-Everything that is the user's to mend is a :class:`UserError`: the command line prints its
-message without a traceback and exits with 2. An :class:`ImageError` concerns one image: it is
-reported with its path, the run goes on and ends with 3. Any other exception is a bug.
+Everything that the user can fix is a :class:`UserError`: the command line prints its message without
+a traceback and exits with 2. An :class:`ImageError` concerns one image: it is reported with the
+image's path, the run goes on and ends with 3. Any other exception is a bug.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class CvaeError(Exception):
@@ -13,7 +15,7 @@ class CvaeError(Exception):
 
 
 class UserError(CvaeError):
-    """A mistake that the user can mend; the message says how."""
+    """A mistake that the user can fix; the message says how."""
 
 
 class UnknownModelError(UserError):
@@ -37,8 +39,17 @@ class OutputError(UserError):
 
 
 class LabelIgnoredWarning(UserWarning):
-    """A model draws the same whatever the label; a warning, since it may be what one studies."""
+    """A model draws the same whatever the label; a warning, since that may be what one studies."""
 
 
 class ImageError(CvaeError):
-    """One image cannot be used; the message is the reason, in a few words, without the path."""
+    """One image cannot be used; the message is the reason, in a few words, without the path.
+
+    Attributes:
+        preprocessing: what had been done to the image by then, as the manifest records it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        """Give the reason."""
+        super().__init__(reason)
+        self.preprocessing: dict[str, Any] = {}

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Any
 
 import click
 
-from cvae_cli import __version__
-from cvae_cli.errors import CvaeError, UserError
+from cvae_cli import __version__, storage
+from cvae_cli.errors import UserError
 from cvae_cli.outcomes import Exit
 
 _COMMANDS = {
     "relabel": "Draw every image of folders under every other label.",
-    "grid": "Make one contact sheet: a row an image, a column a class.",
+    "grid": "Make a contact sheet: one row per image, one column per class.",
     "train": "Train a model.",
     "evaluate": "Measure a model on real test images, with an independent judge.",
     "models": "List the models that come with cvae, or show one.",
@@ -23,7 +22,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module when the command is run, or its own help asked for."""
+    """Imports a command's module only when the command is run or its help is shown."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -40,31 +39,30 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; the only place where errors become messages and exit codes."""
+        """Run a command; only here do errors become messages and exit codes."""
         try:
             return super().invoke(ctx)
         except UserError as error:
-            _say_error(str(error))
+            _print_error(str(error))
             ctx.exit(Exit.USER_ERROR)
         except BrokenPipeError:
-            # The reader of stdout has gone: | head. Python would complain at exit otherwise.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # The reader of stdout has gone, as with | head. Python would complain at exit.
+            storage.discard(sys.stdout.fileno())
             ctx.exit(Exit.BROKEN_PIPE)
         except KeyboardInterrupt:
-            _say_error("interrupted; everything that was finished is kept.")
+            _print_error("interrupted; everything that was finished is kept.")
             ctx.exit(Exit.INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception as error:
+        except Exception:
             import traceback
 
             traceback.print_exc()
-            kind = "" if isinstance(error, CvaeError) else "this is a bug in cvae; "
-            _say_error(f"{kind}please report it, with the lines above and the command that led to it.")
+            _print_error("this is a bug in cvae; please report it, with the lines above and the command.")
             ctx.exit(Exit.BUG)
 
 
-def _say_error(message: str) -> None:
+def _print_error(message: str) -> None:
     from cvae_cli.cli.console import print_error
 
     print_error(message)
@@ -85,16 +83,16 @@ def _say_error(message: str) -> None:
 def main(ctx: click.Context, quiet: bool, verbose: int) -> None:
     """Redraw every image of a folder under every other label.
 
-    Messages and progress go to stderr, results for scripts to stdout. Exit codes: 0 done,
-    1 a bug, 2 a mistake in the command, 3 some images failed, 130/143 interrupted.
-    Every option can also be set in the environment, as CVAE_COMMAND_OPTION.
+    Messages and progress go to stderr, results for scripts to stdout. Exit codes: 0 done, 1 a bug,
+    2 a mistake in the command, 3 some images failed, 130/143 interrupted. Every option can also
+    be set in the environment, as CVAE_COMMAND_OPTION.
     """
     ctx.obj = -1 if quiet else verbose
     _show_own_warnings()
 
 
 def _show_own_warnings() -> None:
-    """Print what the engine warns of as messages, without the line of code that warned."""
+    """Print warnings of ours as messages, without the line of code that they come from."""
     import warnings
 
     from cvae_cli.errors import LabelIgnoredWarning

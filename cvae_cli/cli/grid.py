@@ -8,11 +8,13 @@ from typing import Any
 import click
 
 from cvae_cli.cli import options
-from cvae_cli.cli.console import ImageProgress, make_console, print_failure, verbosity
+from cvae_cli.cli.console import make_console, print_failure, verbosity, visible
+from cvae_cli.cli.progress import ProgressDisplay
+from cvae_cli.cli.signals import StopRequest
 from cvae_cli.outcomes import Report
 
 
-@click.command("grid", short_help="Make one contact sheet: a row an image, a column a class.")
+@click.command("grid", short_help="Make a contact sheet: one row per image, one column per class.")
 @options.sources(required=False)
 @options.model
 @click.option(
@@ -27,9 +29,9 @@ from cvae_cli.outcomes import Report
     type=click.IntRange(1, 1000),
     default=25,
     show_default=True,
-    help="At most so many images; without SOURCE, so many styles.",
+    help="Most images on the sheet; without SOURCE, the number of styles.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the styles, without SOURCE.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the styles, without SOURCE.")
 @options.labels
 @options.invert
 @options.device
@@ -38,25 +40,30 @@ from cvae_cli.outcomes import Report
 @click.option("--overwrite", is_flag=True, help="Replace a file that cvae did not write.")
 @click.pass_context
 def command(ctx: click.Context, /, source: tuple[Path, ...], **asked: Any) -> None:
-    """Make one contact sheet of the images of SOURCE: a row an image, a column a class.
+    """Make a contact sheet of the images of SOURCE: one row per image, one column per class.
 
-    The original comes first; the frame of its own class is bright, and what stands there is its
-    reconstruction. SOURCE is files, folders, or - for a list of paths on stdin. Without SOURCE
-    the sheet shows samples from the model's prior, one style a row.
+    The original comes first. The tile of its own class has a bright frame: it is the image's
+    reconstruction. SOURCE is files, folders, or - for a list of paths on stdin. Without SOURCE the
+    sheet shows samples from the model's prior, one style per row.
     """
-    from cvae_cli.engine.sheet import SheetOptions, sheet
+    from cvae_cli.relabelling.sheet import SheetOptions, sheet
 
     console = make_console()
     job = SheetOptions(sources=source, listing=options.listing(source), **asked)
     report = Report()
-    with ImageProgress(console, "grid", total=job.rows) as progress:
+    with StopRequest() as stop, ProgressDisplay(console) as display:
         for outcome in sheet(job):
             report.add(outcome)
             if outcome.status == "failed":
                 print_failure(console, outcome.path, outcome.reason)
-            progress.update(report)
+            display.update("grid", report.total, job.rows, unit="images")
+            if stop.signal:
+                break
+    if stop.signal:
+        console.print("interrupted; no sheet was written.")
+        ctx.exit(stop.exit_code)
     if verbosity() >= 0:
         rows = f"{report.done} images" if report.total else f"{job.rows} styles from the prior"
         failed = f", {report.failed} failed" if report.failed else ""
-        console.print(f"{rows}{failed} -> {job.out}", markup=False)
+        console.print(f"{rows}{failed} -> {visible(str(job.out))}", markup=False)
     ctx.exit(report.exit_code)

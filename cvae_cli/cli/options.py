@@ -31,12 +31,12 @@ class Shard(click.ParamType):  # type: ignore[type-arg]
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]
-    """Names with commas between them."""
+    """Names separated by commas."""
 
     name = "CLASS,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Split at the commas; ``all`` is none."""
+        """Split at the commas; ``all`` is the empty tuple."""
         if isinstance(value, tuple):
             return value
         if str(value).casefold() == "all":
@@ -57,22 +57,23 @@ model = click.option(
     default="mnist",
     show_default=True,
     metavar="NAME|FILE",
-    help="A shipped model (see cvae models), or the .safetensors file or run folder of your own.",
+    help="A shipped model (see cvae models), or the .safetensors file or run folder of a model of your own.",
 )
 labels = click.option(
     "--labels",
     default="auto",
     show_default=True,
     metavar="auto|folder|predict|CLASS|FILE.csv",
-    help="Where an image's own label comes from: its folder's name where that names a class, else the "
-    "model's classifier (auto); only one of these; one class for all; or a CSV of path,label.",
+    help="Where an image's own label comes from. auto: its folder if that is named after a class, else the "
+    "model's classifier. folder, predict: only that one. Or one class for all images, or a CSV of "
+    "path,label.",
 )
 invert = click.option(
     "--invert",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
-    help="For models of light strokes on dark: exchange light and dark of the input.",
+    help="For models of light strokes on a dark background: whether to invert the input.",
 )
 device = click.option(
     "--device",
@@ -86,7 +87,8 @@ precision = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="auto is fp32; the others are faster on hardware made for them, and differ by a few grey levels.",
+    help="auto is fp32. The others are faster where the hardware supports them, and differ by a few grey "
+    "levels.",
 )
 
 
@@ -95,13 +97,13 @@ data_dir = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("data"),
     show_default=True,
-    help="Where the data set is; what is missing is downloaded to it.",
+    help="Where data sets are stored; missing ones are downloaded there.",
 )
 check = click.option(
     "--check",
     is_flag=True,
-    help="Have a judge, a classifier that took no part in training, read every tile; its verdict stands "
-    "under the tile.",
+    help="Have a judge, a classifier that took no part in training, classify every tile, and show its "
+    "verdict below the tile.",
 )
 
 

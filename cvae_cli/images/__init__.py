@@ -1,1 +1,1 @@
-"""Image files to uint8 arrays and back; the only place that knows Pillow or a file system."""
+"""Image files to uint8 arrays and back; the only place that knows Pillow."""

@@ -1,6 +1,6 @@
-"""Pictures of measurements: a table as a heat map, figures against figures, tiles in order.
+"""Charts of an evaluation: a heat map, sheets of image pairs, scatter plots.
 
-In the manner of the grids, light on a dark card; drawn with Pillow, as there are only these.
+In the style of the grids, and drawn with Pillow, since these few do not justify a plotting library.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cvae_cli.images import grid
-from cvae_cli.images.grid import Layout, Pixels
+from cvae_cli.images.captions import font
+from cvae_cli.images.grid import Layout, Pixels, scaled
 
 _CARD = (30, 30, 30)
 _TEXT = (236, 236, 236)
@@ -47,12 +47,12 @@ def heat_map(classes: Sequence[str], shares: NDArray[np.float64], *, title: str)
     left, top = _MARGIN + label, _MARGIN + 54
     image = Image.new("RGB", (left + count * _CELL + _MARGIN, top + count * _CELL + _MARGIN), _CARD)
     draw = ImageDraw.Draw(image)
-    draw.text((_MARGIN, _MARGIN - 6), title, _TEXT, grid.font(15))
-    draw.text((_MARGIN, top - 20), "from / to", _FAINT, grid.font(11))
+    draw.text((_MARGIN, _MARGIN - 6), title, _TEXT, font(15))
+    draw.text((_MARGIN, top - 20), "from / to", _FAINT, font(11))
     for i, name in enumerate(classes):
         centre = i * _CELL + _CELL / 2
-        draw.text((left + centre, top - 10), _short(name, _CELL - 4), _TEXT, grid.font(13), "ms")
-        draw.text((left - 10, top + centre), _short(name, label - 12), _TEXT, grid.font(13), "rm")
+        draw.text((left + centre, top - 10), _short(name, _CELL - 4), _TEXT, font(13), "ms")
+        draw.text((left - 10, top + centre), _short(name, label - 12), _TEXT, font(13), "rm")
     for row in range(count):
         for column in range(count):
             x, y = left + column * _CELL, top + row * _CELL
@@ -65,7 +65,7 @@ def heat_map(classes: Sequence[str], shares: NDArray[np.float64], *, title: str)
             draw.rectangle((x + 1, y + 1, x + _CELL - 2, y + _CELL - 2), fill, edge)
             text = f"{100 * share:.1f}" if known else "-"
             ink = (20, 20, 20) if heat**0.5 > 0.6 else _TEXT
-            draw.text((x + _CELL / 2, y + _CELL / 2), text, ink, grid.font(14), "mm")
+            draw.text((x + _CELL / 2, y + _CELL / 2), text, ink, font(14), "mm")
     return np.asarray(image)
 
 
@@ -87,7 +87,7 @@ class Pair:
 
 
 def pair_sheet(layout: Layout, pairs: Sequence[Pair], *, title: str, columns: int = 10) -> Pixels:
-    """Originals with their tiles beside them, ``columns`` pairs a row.
+    """Originals with their tiles beside them, ``columns`` pairs per row.
 
     Returns:
         (height, width, 3) uint8.
@@ -98,17 +98,17 @@ def pair_sheet(layout: Layout, pairs: Sequence[Pair], *, title: str, columns: in
     size = (2 * _MARGIN + min(columns, len(pairs)) * across - 20, 2 * _MARGIN + 26 + rows * down)
     image = Image.new("RGB", size, _CARD)
     draw = ImageDraw.Draw(image)
-    draw.text((_MARGIN, _MARGIN - 6), title, _TEXT, grid.font(15))
+    draw.text((_MARGIN, _MARGIN - 6), title, _TEXT, font(15))
     for number, pair in enumerate(pairs):
         x = _MARGIN + number % columns * across
         y = _MARGIN + 26 + number // columns * down
         middle = x + side + gap / 2
-        draw.text((middle, y + above - 6), _short(pair.caption, across), _TEXT, grid.font(13), "ms")
+        draw.text((middle, y + above - 6), _short(pair.caption, across), _TEXT, font(13), "ms")
         for pixels, place in ((pair.original, x), (pair.tile, x + side + gap)):
             draw.rectangle((place - 1, y + above - 1, place + side, y + above + side), None, _RULE)
-            shown = grid.scaled(pixels.transpose(1, 2, 0), side, 3)
+            shown = scaled(pixels.transpose(1, 2, 0), side, 3)
             image.paste(Image.fromarray(shown), (place, y + above))
-        draw.text((middle, y + above + side + 4), _short(pair.note, across), _FAINT, grid.font(11), "mt")
+        draw.text((middle, y + above + side + 4), _short(pair.note, across), _FAINT, font(11), "mt")
     return np.asarray(image)
 
 
@@ -131,7 +131,7 @@ def scatter(clouds: Sequence[Cloud], *, across: str, up: str) -> Pixels:
     """Panels side by side, each with the same scale on both axes and the line where they agree.
 
     Args:
-        clouds: one a panel.
+        clouds: one per panel.
         across: what x is.
         up: what y is.
 
@@ -151,30 +151,30 @@ def scatter(clouds: Sequence[Cloud], *, across: str, up: str) -> Pixels:
         places = [(values - low) / (high - low) * _PLOT for values in (cloud.x, cloud.y)]
         density, _, _ = np.histogram2d(places[1], places[0], bins=_PLOT // 2, range=[[0, _PLOT], [0, _PLOT]])
         opacity = 1 - np.exp(-density[::-1] * max(0.15, 40 / max(1, len(cloud.x)) ** 0.5))
-        ground = np.full((*density.shape, 3), _CARD, np.float32)
-        panel = ground + (_POINT - ground) * opacity[:, :, None]
+        background = np.full((*density.shape, 3), _CARD, np.float32)
+        panel = background + (_POINT - background) * opacity[:, :, None]
         image.paste(
             Image.fromarray(panel.astype(np.uint8)).resize((_PLOT, _PLOT), Image.Resampling.NEAREST),
             (left, top),
         )
         draw.line((left, top + _PLOT, left + _PLOT, top), _RULE)
         draw.rectangle((left - 1, top - 1, left + _PLOT, top + _PLOT), None, _RULE)
-        draw.text((left, top - 12), cloud.title, _TEXT, grid.font(14), "ls")
-        draw.text((left + _PLOT / 2, top + _PLOT + 26), across, _FAINT, grid.font(12), "mt")
+        draw.text((left, top - 12), cloud.title, _TEXT, font(14), "ls")
+        draw.text((left + _PLOT / 2, top + _PLOT + 26), across, _FAINT, font(12), "mt")
         for value, at in ((low, 0), (high, _PLOT)):
             text = f"{value:.1f}"
-            draw.text((left + at, top + _PLOT + 6), text, _FAINT, grid.font(11), "mt")
-            draw.text((left - 6, top + _PLOT - at), text, _FAINT, grid.font(11), "rm")
+            draw.text((left + at, top + _PLOT + 6), text, _FAINT, font(11), "mt")
+            draw.text((left - 6, top + _PLOT - at), text, _FAINT, font(11), "rm")
         side = Image.new("RGB", (_PLOT, 16), _CARD)
-        ImageDraw.Draw(side).text((_PLOT / 2, 2), up, _FAINT, grid.font(12), "mt")
+        ImageDraw.Draw(side).text((_PLOT / 2, 2), up, _FAINT, font(12), "mt")
         image.paste(side.rotate(90, expand=True), (left - 30, top))
         for value, at in ((low, 0), (high, _PLOT)):
-            draw.text((left - 6, top + _PLOT - at), f"{value:.1f}", _FAINT, grid.font(11), "rm")
+            draw.text((left - 6, top + _PLOT - at), f"{value:.1f}", _FAINT, font(11), "rm")
     return np.asarray(image)
 
 
 def _short(text: str, width: float) -> str:
     """Text that fits into a width at the size of a caption."""
-    while text and grid.font(13).getlength(text) > width:
+    while text and font(13).getlength(text) > width:
         text = text[:-2] + "\N{HORIZONTAL ELLIPSIS}" if len(text) > 2 else ""
     return text

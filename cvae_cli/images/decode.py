@@ -1,15 +1,12 @@
-"""An image file to a uint8 array, by its content; every way it can be bad is a short reason."""
+"""The bytes of an image file to a uint8 array; every way they can be bad is a short reason."""
 
 from __future__ import annotations
 
 import io
-import os
-import stat
 import struct
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,17 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cvae_cli.errors import ImageError
+from cvae_cli.images.preprocessing import Preprocessing
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM")
-"""What is tried, and nothing else: Pillow's rarer decoders are the less tested ones."""
+"""The formats that are tried. Pillow's other decoders are less well tested."""
 
 MAX_PIXELS = 64_000_000
-MAX_BYTES = 1_000_000_000
-_LARGE_BYTES = 64_000_000
-_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM", b"P")
-"""Of the formats. (A bitmap without its file header, ``DIB``, has none, and is never that large.)"""
-# Once for the process, since filters cannot be changed safely while threads decode: what Pillow
-# finds odd about a file is of no use to anyone, but a decompression bomb is an error.
+
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM", b"P")
+"""What files of the formats begin with. (A bitmap without its file header, ``DIB``, has no signature,
+and is never large.)"""
+# Set once for the process, since filters cannot be changed safely while threads decode. What Pillow
+# finds odd about a file is of no use to a user, but a decompression bomb is an error.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
@@ -40,74 +38,35 @@ class Decoded:
 
     Attributes:
         pixels: (H, W, C) uint8, C = 1 (grey) or 3 (RGB), upright.
-        notes: what decoding had to do, for the manifest: ``size`` (width, height), ``mode``,
-            and where they apply ``frames``, ``orientation``, ``reduced``, ``composited``, ``scaled_from``.
+        preprocessing: what decoding had to do.
     """
 
     pixels: NDArray[np.uint8]
-    notes: dict[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing
 
 
-def read_bytes(file: Path) -> bytes:
-    """The bytes of a regular file.
-
-    Raises:
-        ImageError: it vanished, may not be read, is not a regular file (a pipe or a device
-            would block or never end), is empty, or is larger than 1 GB.
-    """
-    try:
-        # O_NONBLOCK: opening a pipe without a writer must not wait for one.
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
-        raise ImageError("no such file") from None
-    except PermissionError:
-        raise ImageError("permission denied") from None
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            raise ImageError("not a regular file")
-        if info.st_size > MAX_BYTES:
-            raise ImageError(f"file of {info.st_size / 1e9:.1f} GB is over the limit of 1 GB")
-        if info.st_size > _LARGE_BYTES:
-            # Before a gigabyte is read that is no picture at all.
-            if not os.read(descriptor, 4).startswith(_BEGINNINGS):
-                raise ImageError("not an image, or its header is damaged")
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        # One read for all of it and one that finds the end, since a file may grow meanwhile.
-        parts = [os.read(descriptor, info.st_size + 1)]
-        while sum(map(len, parts)) <= MAX_BYTES and (part := os.read(descriptor, 1 << 20)):
-            parts.append(part)
-        # Where all came at once this is no copy.
-        content = parts[0] if len(parts) == 1 else b"".join(parts)
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
-    finally:
-        os.close(descriptor)
-    if not content:
-        raise ImageError("empty file")
-    return content
+def may_be_image(head: bytes) -> bool:
+    """Whether these first bytes can be those of a supported image format."""
+    return head.startswith(_SIGNATURES)
 
 
-def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, enough: int | None = None) -> Decoded:
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, sufficient_side: int | None = None) -> Decoded:
     """Decode the bytes of an image file.
 
-    EXIF orientation is applied; transparency is composited on black or white, whichever stands
-    out from the picture; deeper than 8 bits is scaled, not clipped; of several frames the first
-    is taken.
+    EXIF orientation is applied; transparency is composited on black or white, whichever the picture
+    stands out from; samples deeper than 8 bits are scaled, not clipped; of several frames the first
+    one is used.
 
     Args:
-        content: PNG, JPEG, WebP, BMP, GIF, TIFF or PNM, told by its content.
+        content: PNG, JPEG, WebP, BMP, GIF, TIFF or PNM, recognised by its content.
         max_pixels: width times height above which nothing is decoded.
-        enough: shorter side in pixels that will do. A JPEG of at least twice that is decoded at a
-            half, a quarter or an eighth of its size, which the format does in less time and
-            memory; ``notes["reduced"]`` says by how much.
+        sufficient_side: length of the shorter side, in pixels, that is enough. A JPEG of at least
+            twice that is decoded at a half, a quarter or an eighth of its size, which the format
+            does in less time and memory.
 
     Raises:
         ImageError: not an image of these formats, truncated, damaged, or too large.
     """
-    notes: dict[str, Any] = {}
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
@@ -115,19 +74,19 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, enough: int | None =
                 raise ImageError(
                     f"{width}x{height} pixels are over the limit of {max_pixels / 1e6:g} million"
                 )
-            notes["size"], notes["mode"] = [width, height], image.mode
+            done = Preprocessing(size=(width, height), mode=image.mode)
             if (frames := getattr(image, "n_frames", 1)) > 1:
-                notes["frames"] = frames
+                done = replace(done, frames=frames)
                 image.seek(0)
             if (orientation := image.getexif().get(0x0112, 1)) in range(2, 9):
-                notes["orientation"] = orientation
-            if enough and image.format in ("JPEG", "MPO"):
-                image.draft(None, (enough, enough))
+                done = replace(done, orientation=orientation)
+            if sufficient_side and image.format in ("JPEG", "MPO"):
+                image.draft(None, (sufficient_side, sufficient_side))
                 if image.width < width:
-                    notes["reduced"] = round(width / image.width)
+                    done = replace(done, reduced=round(width / image.width))
             image.load()
-            upright = ImageOps.exif_transpose(image) if "orientation" in notes else image
-            pixels = _to_array(upright, notes)
+            upright = ImageOps.exif_transpose(image) if done.orientation else image
+            return _to_array(upright, done)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -152,30 +111,34 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, enough: int | None =
     ) as error:
         # What Pillow's decoders raise on damaged files is not limited to OSError.
         raise ImageError(f"damaged image: {_reason(error)}") from error
-    return Decoded(pixels, notes)
 
 
-def _to_array(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:
+def _to_array(image: Image.Image, done: Preprocessing) -> Decoded:
     mode = image.mode
     if mode.startswith(("I", "F")):
         # Ahead of transparency: converting these to RGBA would clip them.
-        return _scale_deep(np.asarray(image), notes)[:, :, None]
+        values = np.asarray(image)
+        done = replace(done, scaled_from=str(values.dtype.newbyteorder("=")))
+        return Decoded(_scale_deep(values)[:, :, None], done)
     if mode in _TRANSPARENT_MODES or "transparency" in image.info:
-        # Converting to the mode that it has would copy the whole of it.
-        rgb = _composite(image if mode == "RGBA" else image.convert("RGBA"), notes)
+        # Converting to the mode that it already has would copy the whole image.
+        rgb, background = _composite(image if mode == "RGBA" else image.convert("RGBA"))
+        done = replace(done, composited=background)
     elif mode in ("1", "L"):
-        return np.asarray(image.convert("L"))[:, :, None]
+        return Decoded(np.asarray(image.convert("L"))[:, :, None], done)
     else:
         rgb = np.asarray(image if mode == "RGB" else image.convert("RGB"))
-    if _is_grey(rgb):
-        return np.ascontiguousarray(rgb[:, :, :1])
-    return rgb
+    return Decoded(np.ascontiguousarray(rgb[:, :, :1]) if _is_grey(rgb) else rgb, done)
 
 
-def _composite(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:
-    """Put a transparent picture, RGBA, on black or on white: on what it can be seen against."""
+def _composite(image: Image.Image) -> tuple[NDArray[np.uint8], str | None]:
+    """Put an RGBA picture on black or on white, whichever it can be seen against.
+
+    Returns:
+        (H, W, 3) uint8 and which it was put on; ``None`` where it is opaque.
+    """
     if image.getchannel("A").getextrema() == (255, 255):
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image.convert("RGB")), None
     # A strip at a time: the largest image that is allowed must not take a gigabyte.
     width, height = image.size
     bounds = [(rows.start, min(rows.stop, height)) for rows in _strips(height, width)]
@@ -186,19 +149,17 @@ def _composite(image: Image.Image, notes: dict[str, Any]) -> NDArray[np.uint8]:
         opaque += int(alpha.sum())
         lit += int(np.vdot(np.asarray(strip.convert("RGB").convert("L")).astype(np.int64), alpha))
     light = opaque > 0 and lit / opaque > 127.5
-    notes["composited"] = "on black" if light else "on white"
     composited = np.empty((height, width, 3), np.uint8)
     for top, bottom in bounds:
         strip = image.crop((0, top, width, bottom))
         background = Image.new("RGB", strip.size, (0, 0, 0) if light else (255, 255, 255))
         background.paste(strip.convert("RGB"), mask=strip.getchannel("A"))
         composited[top:bottom] = np.asarray(background)
-    return composited
+    return composited, "on black" if light else "on white"
 
 
-def _scale_deep(values: NDArray[Any], notes: dict[str, Any]) -> NDArray[np.uint8]:
+def _scale_deep(values: NDArray[Any]) -> NDArray[np.uint8]:
     """More than 8 bits to 8: 16-bit integers by their full range, others by their own."""
-    notes["scaled_from"] = str(values.dtype.newbyteorder("="))
     extremes = [
         (part.min(), part.max()) for part in (_finite(values[rows]) for rows in _strips(*values.shape[:2]))
     ]

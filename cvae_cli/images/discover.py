@@ -1,6 +1,6 @@
 """Which images there are: files, folders walked one by one, or a list of paths.
 
-Nothing here holds more than one folder's listing, so that a tree of millions starts at once.
+At most one folder's listing is held at a time, so that a tree of millions starts at once.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import stat
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from cvae_cli.errors import UserError
-from cvae_cli.images.save import read_provenance
+from cvae_cli.images.naming import ambiguous_stems, output_stem, safe_relative, untaken
+from cvae_cli.images.png import read_provenance
 
 SUFFIXES = frozenset(
     [
@@ -36,21 +37,21 @@ SUFFIXES = frozenset(
         ".ppm",
     ]
 )
-"""Suffixes, in lower case, of the files that a walk takes for images. What a file is decides
-its content: a file named explicitly, or on stdin, is read whatever its name."""
+"""Suffixes, in lower case, of files that a walk takes for images. A file that is named explicitly, or on
+stdin, is read whatever its suffix: its content decides what it is."""
 
 JUNK = frozenset(["thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"])
 """Names, in lower case, that operating systems leave between images."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """One image to work on.
+class ImageRef:
+    """One image to work on, before it is read.
 
     Attributes:
         file: where it is.
-        relative: the image as the manifest names it: its path below the source folder, or the
-            path as it was named or listed.
+        relative: how the manifest names it: its path below the source folder, or the path as it
+            was given or listed.
         source: the argument it was found under.
         output: where its output goes below the output folder, without a suffix; never absolute,
             never with ``..``.
@@ -66,7 +67,7 @@ class Found:
 
 
 def check_sources(sources: Iterable[Path]) -> None:
-    """Raise :class:`UserError` for the first source that is not there or cannot be listed."""
+    """Raise :class:`UserError` for the first source that does not exist or cannot be listed."""
     for source in sources:
         try:
             mode = source.stat().st_mode
@@ -79,18 +80,52 @@ def check_sources(sources: Iterable[Path]) -> None:
             raise UserError(f"{source}: this folder cannot be read; check its permissions.")
 
 
-def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterator[Found]:
+def iter_images(
+    sources: tuple[Path, ...],
+    listing: Iterable[str] | None = None,
+    *,
+    exclude: Path,
+    shard: tuple[int, int] | None = None,
+) -> Iterator[ImageRef]:
+    """The images of a run, in order; of a shard only its part.
+
+    Args:
+        sources: files and folders.
+        listing: paths, one per item, instead of sources.
+        exclude: where the output goes.
+        shard: index from 1, and the number of shards.
+
+    Raises:
+        UserError: there is no image at all, in any shard.
+    """
+    if listing is not None:
+        images = from_list(listing, exclude=exclude)
+    else:
+        images = discover(sources, exclude=exclude)
+    first = next(images, None)
+    if first is None:
+        where = "the list on stdin" if listing is not None else ", ".join(map(str, sources))
+        raise UserError(
+            f"no image found in {where}. Looked for {' '.join(sorted(SUFFIXES))}, in all sub-folders that "
+            "are not hidden."
+        )
+    for ref in chain([first], images):
+        if shard is None or in_shard(ref, shard[0] - 1, shard[1]):
+            yield ref
+
+
+def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterator[ImageRef]:
     """Find the images of files and folders, sorted within each folder, files before folders.
 
     Folders are walked recursively. Hidden files and folders, junk of operating systems and
     files without an image's suffix are passed over; links to files are followed, links to
-    folders are not, for they may run in circles. One folder is mirrored as it is; a folder
+    folders are not, since they may form a loop. One folder is mirrored as it is; a folder
     among several sources goes below its own name, so that no two images share an output.
 
     Args:
         sources: files and folders that exist.
         exclude: where the output goes: a folder that is never entered, or a file that is
-            passed over.
+            skipped.
     """
     unique = list({source.resolve(): source for source in sources}.values())
     names = [source.name for source in unique if not source.is_dir()]
@@ -101,25 +136,25 @@ def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterato
         if source.is_dir():
             prefix = PurePosixPath()
             if len(unique) > 1:
-                prefix = _untaken(PurePosixPath(source.resolve().name or "root"), taken)
+                prefix = untaken(PurePosixPath(source.resolve().name or "root"), taken)
             if source.resolve() != barred:
                 yield from _walk(source, prefix, str(source), barred)
         elif not _is_output(source, barred):
             alone = names.count(source.name) == 1
             place = PurePosixPath(source.name) if alone else safe_relative(source)
             place = place.with_name(siblings.output_name(source))
-            yield Found(source, str(source), str(source), _untaken(place, taken))
+            yield ImageRef(source, str(source), str(source), untaken(place, taken))
 
 
-def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[Found]:
+def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[ImageRef]:
     """Images of a list of paths, as ``find`` prints it.
 
-    Empty lines, paths named before and what cvae itself wrote below ``exclude`` are passed over. The output
+    Empty lines, repeated paths and what cvae itself wrote below ``exclude`` are skipped. The output
     mirrors each path as it is written: ``imgs/a/x.png`` becomes ``DIR/imgs/a/x.png``.
     """
     barred = exclude.resolve() if exclude is not None else None
     siblings = _Siblings()
-    # Numbers, not names: a list of millions must not fill the memory.
+    # Hashes, not names: a list of millions must not fill the memory.
     outputs: dict[int, int] = {}
     for line in paths:
         text = line.rstrip("\r\n")
@@ -127,8 +162,8 @@ def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[
             continue
         file = Path(text)
         if "\0" in text:
-            problem = "the path holds a NUL character; the list takes one path a line (find -print)"
-            yield Found(file, text, "-", PurePosixPath("_"), problem)
+            problem = "the path holds a NUL character; the list takes one path per line (find -print)"
+            yield ImageRef(file, text, "-", PurePosixPath("_"), problem)
             continue
         if _is_output(file, barred):
             continue
@@ -137,40 +172,34 @@ def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[
         owner = outputs.get(output)
         if owner is None:
             outputs[output] = this
-            yield Found(file, text, "-", place)
+            yield ImageRef(file, text, "-", place)
         elif owner != this:
-            yield Found(file, text, "-", place, "another path of the list has the same output")
+            yield ImageRef(file, text, "-", place, "another path of the list has the same output")
 
 
-def safe_relative(path: Path) -> PurePosixPath:
-    """A path below whatever it is joined to: without root or drive, ``..`` written ``_up``."""
-    parts = ["_up" if part == ".." else part for part in path.parts if part != path.anchor]
-    return PurePosixPath(*parts) if parts else PurePosixPath("_")
-
-
-def in_shard(found: Found, index: int, count: int) -> bool:
+def in_shard(ref: ImageRef, index: int, count: int) -> bool:
     """Whether an image belongs to the ``index``-th (from 0) of ``count`` shards.
 
     Decided by the image's path alone, so that files added or removed between two runs do not
     move the others to another shard.
     """
-    return zlib.crc32(os.fsencode(found.relative)) % count == index
+    return zlib.crc32(os.fsencode(ref.relative)) % count == index
 
 
 class _Siblings:
     """Names outputs of single files just as a walk through their folder would."""
 
     def __init__(self) -> None:
-        # Of some folders at once: a list may be in any order.
+        # Of several folders, since a list may be in any order.
         self.ambiguous = lru_cache(maxsize=64)(_ambiguous_of)
 
     def output_name(self, file: Path) -> str:
-        return file.name if _stem_key(file.name) in self.ambiguous(file.parent) else file.stem or "_"
+        return output_stem(file.name, self.ambiguous(file.parent))
 
 
 def _ambiguous_of(folder: Path) -> frozenset[str]:
     try:
-        return _ambiguous_stems(*_listing(folder))
+        return ambiguous_stems(*_listing(folder))
     except OSError:
         return frozenset()
 
@@ -185,8 +214,8 @@ def _listing(folder: Path) -> tuple[list[str], list[str]]:
     return files, folders
 
 
-def _walk(root: Path, prefix: PurePosixPath, source: str, barred: Path | None) -> Iterator[Found]:
-    # A stack of our own: folders may be nested more deeply than calls may.
+def _walk(root: Path, prefix: PurePosixPath, source: str, barred: Path | None) -> Iterator[ImageRef]:
+    # An explicit stack: folders may be nested more deeply than Python's calls.
     waiting = [(root, prefix, PurePosixPath())]
     while waiting:
         folder, place, below = waiting.pop()
@@ -194,13 +223,13 @@ def _walk(root: Path, prefix: PurePosixPath, source: str, barred: Path | None) -
             files, folders = _listing(folder)
         except OSError as error:
             reason = f"the folder cannot be listed: {error.strerror or error}"
-            yield Found(folder, str(below), source, place / "_", reason)
+            yield ImageRef(folder, str(below), source, place / "_", reason)
             continue
-        ambiguous = _ambiguous_stems(files, folders)
+        ambiguous = ambiguous_stems(files, folders)
         for name in files:
-            stem = name if _stem_key(name) in ambiguous else PurePosixPath(name).stem
+            stem = output_stem(name, ambiguous)
             if barred is None or barred.name != name or (folder / name).resolve() != barred:
-                yield Found(folder / name, str(below / name), source, place / stem)
+                yield ImageRef(folder / name, str(below / name), source, place / stem)
         for name in reversed(folders):
             if barred is None or (folder / name).resolve() != barred:
                 waiting.append((folder / name, place / name, below / name))
@@ -212,32 +241,6 @@ def _is_output(path: Path, out: Path | None) -> bool:
         return False
     real = path.resolve()
     return (real == out or out in real.parents) and read_provenance(path) is not None
-
-
-def _untaken(place: PurePosixPath, taken: set[str]) -> PurePosixPath:
-    candidate, serial = place, 2
-    while str(candidate).casefold() in taken:
-        candidate = place.with_name(f"{place.name}-{serial}")
-        serial += 1
-    taken.add(str(candidate).casefold())
-    return candidate
-
-
-def _ambiguous_stems(files: list[str], folders: list[str]) -> frozenset[str]:
-    """The stems that do not name one output: the suffix of the source is kept with them."""
-    counts = Counter(_stem_key(name) for name in files)
-    # Beside "x.png" and "x.jpg", whose outputs are "x.png.png" and "x.jpg.png", the output of an
-    # "x.png.bmp" must not be "x.png.png" too; and beside a folder "x.png" no output can be "x.png".
-    whole = {name.casefold() for name in files}
-    barred = {name.casefold() for name in folders}
-    return frozenset(
-        stem for stem, count in counts.items() if count > 1 or stem in whole or f"{stem}.png" in barred
-    )
-
-
-def _stem_key(name: str) -> str:
-    # Without case: two outputs must not be one file on macOS or Windows either.
-    return PurePosixPath(name).stem.casefold()
 
 
 def _is_image_name(name: str) -> bool:

@@ -1,1 +1,1 @@
-"""The conditional variational autoencoder: torch only, no files but its own weights."""
+"""The conditional variational autoencoder, and its weights on disk."""

@@ -15,8 +15,8 @@ def to_canvas(images: Tensor, canvas_size: int) -> Tensor:
         canvas_size: side of the canvas, at least H and W.
 
     Returns:
-        (B, C, canvas_size, canvas_size) float32 in [0, 1], channels last; an odd rest of the
-        padding goes to the right and the bottom.
+        (B, C, canvas_size, canvas_size) float32 in [0, 1], channels last; an odd remainder
+        of the padding goes to the right and the bottom.
     """
     height, width = images.shape[-2:]
     top, left = (canvas_size - height) // 2, (canvas_size - width) // 2
@@ -25,16 +25,16 @@ def to_canvas(images: Tensor, canvas_size: int) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def from_canvas(drawn: Tensor, image_size: int) -> Tensor:
-    """The inverse: the native part of drawn canvases, rounded to grey levels.
+def from_canvas(canvas: Tensor, image_size: int) -> Tensor:
+    """The inverse: the native part of a canvas, rounded to grey levels.
 
     Args:
-        drawn: (..., H, W) float in [0, 1].
+        canvas: (..., H, W) float in [0, 1].
         image_size: native height and width.
 
     Returns:
         (..., image_size, image_size) uint8.
     """
-    top, left = (drawn.shape[-2] - image_size) // 2, (drawn.shape[-1] - image_size) // 2
-    native = drawn[..., top : top + image_size, left : left + image_size]
+    top, left = (canvas.shape[-2] - image_size) // 2, (canvas.shape[-1] - image_size) // 2
+    native = canvas[..., top : top + image_size, left : left + image_size]
     return (native.float() * 255.0).round_().clamp_(0, 255).to(torch.uint8)

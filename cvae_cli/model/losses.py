@@ -1,4 +1,4 @@
-"""The terms of the training objective, by name.
+"""Likelihoods, divergences and the adversarial loss: the named terms of the training objective.
 
 As in pythae, likelihoods and divergences are in nats, summed over pixels or latent
 dimensions and averaged over the batch, so that ``elbo = -(recon_loss + kl)`` holds as is.
@@ -85,8 +85,8 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
 def absolute_error(logits: Tensor, x: Tensor) -> Tensor:
     """Absolute difference between mean image and image, summed over pixels.
 
-    The likelihood is content with grey where it is in doubt between black and white; this is
-    not, so that edges stay sharp.
+    Where black and white are equally likely the likelihood settles for grey; this term does not, so
+    edges stay sharp.
 
     Args:
         logits: (B, C, H, W), the decoder's output before the sigmoid.
@@ -96,66 +96,6 @@ def absolute_error(logits: Tensor, x: Tensor) -> Tensor:
         A scalar per image.
     """
     return (torch.sigmoid(logits.float()) - x.float()).abs().sum() / x.shape[0]
-
-
-def stroke_style(x: Tensor) -> Tensor:
-    """Thickness, slant and width of bright strokes, differentiably.
-
-    Stand-ins for the measures of Morpho-MNIST (Castro et al. 2019), which need a skeleton and
-    quantiles: ink over length of outline; the shear u11 / u02 of the ink's moments; and how far
-    the ink reaches, by its eighth moment, on either side of the slanted axis.
-
-    Args:
-        x: (B, 1, H, W), values in [0, 1].
-
-    Returns:
-        (B, 3), float32: half a thickness in pixels, a shear, a width in eighths of a pixel.
-    """
-    ink = x[:, 0].float()
-    rows = torch.arange(ink.shape[1], dtype=torch.float32, device=ink.device)
-    columns = torch.arange(ink.shape[2], dtype=torch.float32, device=ink.device)
-    mass = ink.sum(dim=(1, 2)) + 1e-3
-    from_y = rows - ((ink.sum(dim=2) * rows).sum(dim=1) / mass)[:, None]  # (B, H)
-    from_x = columns - ((ink.sum(dim=1) * columns).sum(dim=1) / mass)[:, None]  # (B, W)
-    # Not as a matrix product, which mixed precision would do in 16 bits.
-    u11 = (ink * from_y[:, :, None] * from_x[:, None, :]).sum(dim=(1, 2)) / mass
-    u02 = (ink.sum(dim=2) * from_y.square()).sum(dim=1) / mass
-    shear = u11 / (u02 + 0.5)  # not a dot, which has no slant
-    across = from_x[:, None, :] - shear[:, None, None] * from_y[:, :, None]
-    reach = [
-        ((ink * F.relu(side * across / 8).pow(8)).sum(dim=(1, 2)) / mass + 1e-8).pow(1 / 8)
-        for side in (1, -1)
-    ]
-    right = ink[:, :-1, 1:] - ink[:, :-1, :-1]
-    down = ink[:, 1:, :-1] - ink[:, :-1, :-1]
-    outline = ((right.square() + down.square() + 1e-4).sqrt() - 1e-2).sum(dim=(1, 2)) + 0.1
-    return torch.stack([mass / outline, shear, reach[0] + reach[1]], dim=1)
-
-
-def silhouette_style(x: Tensor) -> Tensor:
-    """Brightness and area of bright things on black, differentiably.
-
-    Args:
-        x: (B, 1, H, W), values in [0, 1].
-
-    Returns:
-        (B, 2), float32, in [0, 1]: the mean, and the share of pixels from about a tenth up.
-    """
-    x = x.float()
-    area = torch.sigmoid((x - 0.1) * 40)  # from 0.02 at black to 0.98 at a fifth
-    return torch.cat([x.mean(dim=(2, 3)), area.mean(dim=(2, 3))], dim=1)
-
-
-def colour_layout(x: Tensor) -> Tensor:
-    """Mean colours of a grid of 4x4 fields.
-
-    Args:
-        x: (B, C, H, W), values in [0, 1].
-
-    Returns:
-        (B, 16 * C) float32.
-    """
-    return F.adaptive_avg_pool2d(x.float(), 4).flatten(1)
 
 
 def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
 from cvae_cli.errors import WeightsError
+
+
+class ImageKind(str, Enum):
+    """What images show, which decides how they are prepared, trained on and measured."""
+
+    STROKES = "strokes"
+    """Thin strokes of one tone on an even background: digits, letters, signs."""
+    SILHOUETTES = "silhouettes"
+    """Objects on an even background: clothes, leaves, tools."""
+    PHOTOGRAPHS = "photographs"
+    """Everything else."""
+
+
+_KIND_IN_FILE = {ImageKind.PHOTOGRAPHS: "colours"}
+"""Weights files store the kind as the style that is measured for it, under the key ``style``."""
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "arch": ("compact", "residual", "resnet18"),
@@ -14,8 +30,38 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "likelihood": ("bernoulli", "laplace", "gaussian"),
     "polarity": ("light-on-dark", "any"),
     "fit": ("pad", "crop"),
-    "style": ("auto", "strokes", "silhouettes", "colours"),
+    "kind": tuple(ImageKind),
 }
+
+_T = TypeVar("_T")
+
+
+def to_plain(record: Any) -> dict[str, Any]:
+    """A dataclass as JSON and checkpoints take it: numbers, strings, lists and dicts."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Enum):
+            return value.value
+        if isinstance(value, (tuple, list)):
+            return [plain(item) for item in value]
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return value
+
+    return {key: plain(value) for key, value in dataclasses.asdict(record).items()}
+
+
+def from_plain(cls: type[_T], raw: dict[str, Any]) -> _T:
+    """The inverse of :func:`to_plain` for a dataclass without nested records.
+
+    Raises:
+        WeightsError: a field is missing or unknown, or the dataclass refuses a value.
+    """
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise WeightsError(f"spec: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -36,15 +82,15 @@ class ModelSpec:
         label_dim: length of the learned embedding of a label.
         classifier_width: channels of the first feature map of the classifier that reads the
             label of images that come without one.
-        arch: the decoder: ``compact``, one convolution a scale, for strokes; ``residual``, two and a
-            normalisation, and a deeper classifier, for photographs; or, with the encoder, ``resnet18``,
-            that of the prior work, which needs lightning-bolts.
+        arch: the networks: ``compact``, one convolution per scale, for strokes; ``residual``, two with
+            normalisation in the decoder, and a deeper classifier, for photographs; ``resnet18``, those
+            of the prior work, which need lightning-bolts.
         likelihood: the distribution of a pixel given ``z`` and ``y``: ``bernoulli`` for strokes,
-            ``laplace``, with one learned scale, for photographs; ``gaussian``, with one too, as the
-            prior work had it.
+            ``laplace`` with one learned scale for photographs; ``gaussian``, also with one, as in
+            the prior work.
         label_in_encoder: whether ``encode`` uses the label.
-        label_in_decoder: whether ``decode`` does; without, as in the prior work (``resnet18`` only),
-            labels cannot change what is drawn.
+        label_in_decoder: whether ``decode`` uses the label. Without it, as in the prior work
+            (``resnet18`` only), labels cannot change what is drawn.
         polarity: ``light-on-dark`` where the training images are bright strokes on black, so
             that other input may have to be inverted; ``any`` otherwise.
         fit: what happens to images of another size: ``pad`` keeps all of the image on a
@@ -52,9 +98,9 @@ class ModelSpec:
         margin: share of the native size that is left free on each side when an image of
             another size is cut to its content (``fit: pad`` with ``light-on-dark`` only);
             MNIST digits fill 20 of 28 pixels, a margin of 1/7.
-        style: what makes the style of an image, which training and ``evaluate`` look at: thickness,
-            slant and width of ``strokes``; brightness and area of ``silhouettes``; the ``colours`` and
-            where they are. ``auto``: strokes where images are grey and light on dark, else colours.
+        kind: what the images show, and so which style training and ``evaluate`` measure: thickness,
+            slant and width of strokes; brightness and area of silhouettes; the colours of photographs
+            and where they are.
     """
 
     classes: tuple[str, ...]
@@ -73,7 +119,7 @@ class ModelSpec:
     polarity: str = "any"
     fit: str = "pad"
     margin: float = 0.0
-    style: str = "auto"
+    kind: ImageKind = ImageKind.PHOTOGRAPHS
 
     def __post_init__(self) -> None:
         """Check every field. Raises :class:`WeightsError` naming the first that is wrong."""
@@ -99,11 +145,11 @@ class ModelSpec:
             if not isinstance(getattr(self, name), bool):
                 raise WeightsError(f"spec: {name} must be true or false")
         if self.arch == "resnet18" and not self.label_in_encoder:
-            raise WeightsError("spec: the encoder of arch 'resnet18' has the label")
+            raise WeightsError("spec: the encoder of arch 'resnet18' must use the label")
         if self.arch != "resnet18" and not self.label_in_decoder:
-            raise WeightsError(f"spec: the decoder of arch {self.arch!r} has the label")
-        if self.kind_of_style != "colours" and self.channels != 1:
-            raise WeightsError(f"spec: style {self.style!r} is of grey images only")
+            raise WeightsError(f"spec: the decoder of arch {self.arch!r} must use the label")
+        if self.kind is not ImageKind.PHOTOGRAPHS and self.channels != 1:
+            raise WeightsError(f"spec: style {self.kind.value!r} is for grey images only")
         if not isinstance(self.margin, (int, float)) or not 0 <= self.margin < 0.5:
             raise WeightsError("spec: margin must be a number from 0 to below 0.5")
 
@@ -112,37 +158,37 @@ class ModelSpec:
         """How many labels there are."""
         return len(self.classes)
 
-    @property
-    def kind_of_style(self) -> str:
-        """``style``, with ``auto`` resolved."""
-        if self.style != "auto":
-            return self.style
-        return "strokes" if self.channels == 1 and self.polarity == "light-on-dark" else "colours"
-
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON takes it."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(self).items()
-        }
+        raw = to_plain(self)
+        del raw["kind"]
+        raw["style"] = _KIND_IN_FILE.get(self.kind, self.kind.value)
+        return raw
 
     @classmethod
     def from_dict(cls, raw: Any) -> ModelSpec:
-        """Read a spec from JSON. Raises :class:`WeightsError` on an unknown or a bad field."""
+        """Read a spec from JSON. Raises :class:`WeightsError` on an unknown or bad field."""
         if not isinstance(raw, dict):
             raise WeightsError("spec: not a JSON object")
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {field.name for field in dataclasses.fields(cls)} - {"kind"} | {"style"}
         if unknown := sorted(set(raw) - known):
             raise WeightsError(f"spec: unknown field {unknown[0]!r} (made by a newer cvae?)")
         if "classes" not in raw:
             raise WeightsError("spec: no classes")
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
-        }
         for key in ("classes", "widths", "decoder_widths"):
-            if key in values and not isinstance(values[key], tuple):
+            if key in raw and not isinstance(raw[key], list):
                 raise WeightsError(f"spec: {key} must be a list")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise WeightsError(f"spec: {error}") from error
+        values = {key: value for key, value in raw.items() if key != "style"}
+        return from_plain(cls, {**values, "kind": _kind_from_file(raw)})
+
+
+def _kind_from_file(raw: dict[str, Any]) -> ImageKind:
+    """The kind that a spec's ``style`` stands for; ``auto`` was written by early versions."""
+    style = raw.get("style", "auto")
+    if style == "auto":
+        strokes = raw.get("channels", 1) == 1 and raw.get("polarity") == "light-on-dark"
+        return ImageKind.STROKES if strokes else ImageKind.PHOTOGRAPHS
+    by_style = {_KIND_IN_FILE.get(kind, kind.value): kind for kind in ImageKind}
+    if not isinstance(style, str) or style not in by_style:
+        raise WeightsError(f"spec: style is {style!r}, not one of {tuple(by_style)}")
+    return by_style[style]

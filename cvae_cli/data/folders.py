@@ -1,0 +1,233 @@
+"""A user's own images as a data set: one folder per class, files of any format and size."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cvae_cli import storage
+from cvae_cli.data.catalogue import NAMES
+from cvae_cli.data.labelled import LabelledImages
+from cvae_cli.data.profile import DatasetProfile, profile_images
+from cvae_cli.errors import DataError, ImageError
+from cvae_cli.images.discover import JUNK, discover
+from cvae_cli.images.load import load_image
+from cvae_cli.images.prepare import InputSpec
+
+FEW_IMAGES = 20
+"""Classes with fewer training images than this are warned about."""
+
+_TEST_SHARE = 10
+"""One file in this many is held out for testing."""
+_PROFILED_IMAGES = 300
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Which files there are, before any is read.
+
+    Attributes:
+        folder: the data set.
+        classes: the names of the class folders, in the order of the labels.
+        parts: ``train``, ``test`` and, if there is one, ``val``; the files of each by class.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    parts: dict[str, tuple[tuple[Path, ...], ...]]
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What a folder of classes holds, before a model is trained on it.
+
+    Attributes:
+        folder: the data set.
+        profile: what its images are.
+        counts: number of training images by class.
+        validation: number of training images held out to choose the best weights.
+        test: number of images to test on.
+        left_out: files that cannot be used, with the reason.
+        warnings: what is likely to go wrong, for the user to read.
+    """
+
+    folder: Path
+    profile: DatasetProfile
+    counts: dict[str, int]
+    validation: int
+    test: int
+    left_out: tuple[tuple[Path, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def scan(folder: Path) -> ClassFolders:
+    """Find the class folders and their files.
+
+    ``FOLDER/train/CLASS/*``, with ``test`` and ``val`` if they exist, or ``FOLDER/CLASS/*``. Without a
+    test part, one file in ten is held out. Which ones depends on their names alone, so that training
+    and evaluation agree, and adding files moves no others.
+
+    Raises:
+        DataError: not a folder, fewer than two classes, a class without images, or a class that is
+            only in the test or the validation part.
+    """
+    if not storage.is_folder(folder):
+        raise DataError(f"unknown data set {str(folder)!r}: neither one of {', '.join(NAMES)} nor a folder.")
+    train = folder / "train"
+    has_parts = storage.is_folder(train) and bool(_folder_names(train))
+    root = train if has_parts else folder
+    classes = tuple(_folder_names(root))
+    if len(classes) < 2:
+        what = f"only the class folder {classes[0]!r}" if classes else "no class folders"
+        raise DataError(
+            f"{root}: {what}; a model needs at least two classes, each a folder of images, such as "
+            f"{root}/cat/*.jpg and {root}/dog/*.jpg."
+        )
+    parts = {"train": tuple(_image_files(root / name) for name in classes)}
+    for name, files in zip(classes, parts["train"], strict=True):
+        if not files:
+            raise DataError(f"{root / name}: no images in this class folder; add some, or remove it.")
+    for part in ("test", "val") if has_parts else ():
+        if not storage.is_folder(folder / part):
+            continue
+        if unknown := [name for name in _folder_names(folder / part) if name not in classes]:
+            raise DataError(f"{folder / part / unknown[0]}: a class that is not in {root}.")
+        parts[part] = tuple(_image_files(folder / part / name) for name in classes)
+    if "test" not in parts:
+        split = [_hold_out_test(files, folder) for files in parts["train"]]
+        parts["train"], parts["test"] = tuple(a for a, _ in split), tuple(b for _, b in split)
+    return ClassFolders(folder, classes, parts)
+
+
+def profile_folder(
+    found: ClassFolders, *, image_size: int | None = None, channels: int | None = None
+) -> DatasetProfile:
+    """What the images are, from a sample of every class.
+
+    Args:
+        found: the files.
+        image_size: one of :data:`cvae_cli.data.catalogue.SIZES`, if the user asked for it.
+        channels: 1 or 3, if the user asked for it.
+
+    Raises:
+        DataError: none of them can be read.
+    """
+    per_class = max(1, _PROFILED_IMAGES // len(found.classes))
+    sample = [file for files in found.parts["train"] for file in sorted(files, key=_name_hash)[:per_class]]
+    profile = profile_images(sample, image_size=image_size, channels=channels)
+    if profile is None:
+        raise DataError(f"{found.folder}: none of its images can be read.")
+    return profile
+
+
+def read(found: ClassFolders, part: str, spec: InputSpec) -> tuple[LabelledImages, list[tuple[Path, str]]]:
+    """Read a part of the data set as a model takes it.
+
+    Args:
+        found: the files.
+        part: ``train``, ``test`` or ``val``.
+        spec: what the model takes.
+
+    Returns:
+        The images, and the files that were left out, with the reason.
+    """
+    jobs = [(file, label) for label, files in enumerate(found.parts[part]) for file in files]
+    images = np.empty((len(jobs), spec.channels, spec.image_size, spec.image_size), np.uint8)
+    labels: list[int] = []
+    left_out: list[tuple[Path, str]] = []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        loaded = pool.map(lambda job: _load(job[0], spec), jobs)
+        for (file, label), result in zip(jobs, loaded, strict=True):
+            if isinstance(result, str):
+                left_out.append((file, result))
+            else:
+                images[len(labels)] = result
+                labels.append(label)
+    usable = torch.from_numpy(images[: len(labels)])
+    return LabelledImages(usable, torch.tensor(labels, dtype=torch.int64), found.classes), left_out
+
+
+def check_counts(data: LabelledImages, folder: Path) -> None:
+    """Raise :class:`DataError` if a class has fewer than two training images."""
+    for name, count in zip(data.classes, _counts(data), strict=True):
+        if count < 2:
+            images = "no training image" if count == 0 else "a single training image"
+            raise DataError(
+                f"{folder}: class {name!r} has {images} that can be read; it needs two, and hundreds for a "
+                "good model."
+            )
+
+
+def summarise(
+    folder: Path,
+    profile: DatasetProfile,
+    training: LabelledImages,
+    *,
+    validation: int,
+    test: int,
+    left_out: list[tuple[Path, str]],
+) -> DatasetSummary:
+    """What is said of a data set before a model is trained on it."""
+    counts = dict(zip(training.classes, _counts(training), strict=True))
+    few = [f"{name} ({count})" for name, count in counts.items() if count < FEW_IMAGES]
+    warning = f"few training images of {', '.join(few)}: tiles of them will look much alike."
+    return DatasetSummary(
+        folder=folder,
+        profile=profile,
+        counts=counts,
+        validation=validation,
+        test=test,
+        left_out=tuple(left_out),
+        warnings=(warning,) if few else (),
+    )
+
+
+def _counts(data: LabelledImages) -> list[int]:
+    return torch.bincount(data.labels, minlength=len(data.classes)).tolist()
+
+
+def _folder_names(folder: Path) -> list[str]:
+    """Names of the folders in a folder, numbers by their value."""
+    try:
+        names = [name for name, is_folder in storage.list_folder(folder) if is_folder]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror or error}).") from error
+    names = [name for name in names if not name.startswith(".") and name.casefold() not in JUNK]
+    return sorted(names, key=lambda name: (len(name) if name.isdecimal() else 0, name))
+
+
+def _image_files(folder: Path) -> tuple[Path, ...]:
+    if not storage.is_folder(folder):
+        return ()
+    refs = tuple(discover([folder]))
+    for ref in refs:
+        if ref.problem:
+            raise DataError(f"{ref.file}: {ref.problem}.")
+    return tuple(ref.file for ref in refs)
+
+
+def _name_hash(file: Path) -> int:
+    return zlib.crc32(os.fsencode(file.name))
+
+
+def _hold_out_test(files: tuple[Path, ...], folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    hashes = {file: zlib.crc32(os.fsencode(file.relative_to(folder).as_posix())) for file in files}
+    held = {file for file in files if hashes[file] % _TEST_SHARE == 0}
+    if not held or len(held) == len(files):
+        held = set(sorted(files, key=hashes.__getitem__)[: int(len(files) > 2)])
+    return tuple(file for file in files if file not in held), tuple(file for file in files if file in held)
+
+
+def _load(file: Path, spec: InputSpec) -> NDArray[np.uint8] | str:
+    """(C, H, W) uint8, or why the file cannot be used."""
+    try:
+        return load_image(file, spec).native
+    except ImageError as error:
+        return str(error)

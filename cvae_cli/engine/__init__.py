@@ -1,1 +1,0 @@
-"""The jobs of cvae: plain functions that report outcomes and never print."""

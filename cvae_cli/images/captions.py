@@ -1,0 +1,119 @@
+"""Captions above tiles and marks below them, as strips of pixels.
+
+Every strip is drawn once and kept: a run over a million images draws a few dozen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Pixels = NDArray[np.uint8]
+
+CAPTION_HEIGHT = 22
+NOTE_HEIGHT = 18
+CARD, TEXT, NOTE_TEXT = 30, 236, 158
+"""Grey levels of the background, of captions and of notes."""
+_FONT_SIZES = (15, 14, 13, 12, 11)
+_NOTE_SIZES = (12, 11, 10, 9)
+_SMALL = 10
+_ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The judge's verdict on a tile, to be taken in at a glance.
+
+    Attributes:
+        kind: ``sure`` or ``unsure`` where the tile shows its target; ``wrong`` where it shows something
+            else.
+        text: a word or a percentage beside the symbol.
+    """
+
+    kind: Literal["sure", "unsure", "wrong"]
+    text: str
+
+
+@lru_cache(maxsize=4096)
+def caption_strip(text: str, width: int, *, bold: bool = False, note: bool = False) -> Pixels:
+    """Text centred in a strip: smaller, then on two lines, then cut short, until it fits.
+
+    Returns:
+        (strip height, width, 1) uint8.
+    """
+    height, ink = (NOTE_HEIGHT, NOTE_TEXT) if note else (CAPTION_HEIGHT, TEXT)
+    strip = Image.new("L", (width, height), CARD)
+    text = " ".join(text.split())
+    if not text:
+        return np.asarray(strip)[:, :, None]
+    draw = ImageDraw.Draw(strip)
+    stroke = 0.3 if bold else 0
+    for size in _NOTE_SIZES if note else _FONT_SIZES:
+        if font(size).getlength(text) <= width:
+            y = 5 if note else height - 7
+            anchor = "mt" if note else "ms"
+            draw.text((width / 2, y), text, ink, font(size), anchor, stroke_width=stroke)
+            return np.asarray(strip)[:, :, None]
+    small = font(_SMALL)
+    lines = _two_lines(text, small, width)
+    for line, y in zip(lines, (height - 14, height - 4), strict=False):
+        draw.text((width / 2, y), line, ink, small, "ms")
+    return np.asarray(strip)[:, :, None]
+
+
+@lru_cache(maxsize=4096)
+def mark_strip(mark: Mark, width: int) -> Pixels:
+    """A tick, a question mark or a cross, and a few words: the worse, the brighter.
+
+    Returns:
+        (strip height, width, 1) uint8.
+    """
+    strip = Image.new("L", (width, NOTE_HEIGHT), CARD)
+    draw = ImageDraw.Draw(strip)
+    ink = {"sure": NOTE_TEXT, "unsure": TEXT, "wrong": CARD}[mark.kind]
+    if mark.kind == "wrong":
+        draw.rectangle((0, 2, width - 1, NOTE_HEIGHT - 2), TEXT)
+    sign, gap, text = 9, 5, " ".join(mark.text.split())
+    room = width - sign - gap - 2
+    size = next((size for size in _NOTE_SIZES if font(size).getlength(text) <= room), _NOTE_SIZES[-1])
+    if font(size).getlength(text) > room:
+        while text and font(size).getlength(text + _ELLIPSIS) > room:
+            text = text[:-1]
+        text += _ELLIPSIS
+    x = max(1, round((room - font(size).getlength(text)) / 2))
+    top, bottom = 5, 13
+    if mark.kind == "sure":
+        draw.line([(x, top + 4), (x + 3, bottom - 1), (x + sign - 1, top)], ink, 2)
+    elif mark.kind == "wrong":
+        draw.line([(x, top), (x + sign - 1, bottom)], ink, 2)
+        draw.line([(x, bottom), (x + sign - 1, top)], ink, 2)
+    else:
+        draw.text((x + sign / 2, bottom + 1), "?", ink, font(14), "ms", stroke_width=0.4)
+    draw.text((x + sign + gap, bottom + 1), text, ink, font(size), "ls")
+    return np.asarray(strip)[:, :, None]
+
+
+def _two_lines(text: str, small: ImageFont.FreeTypeFont, width: int) -> tuple[str, str]:
+    """Break a text in two: between words if the first line takes any, else within."""
+    fitting = next((end for end in range(len(text), 0, -1) if small.getlength(text[:end]) <= width), 1)
+    at = max(text.rfind(mark, 1, fitting + 1) for mark in " _-") if fitting < len(text) else -1
+    at = at if at > fitting // 3 else fitting
+    rest = text[at:].lstrip(" ")
+    if small.getlength(rest) > width:
+        while rest and small.getlength(rest + _ELLIPSIS) > width:
+            rest = rest[:-1]
+        rest += _ELLIPSIS
+    return text[:at].rstrip(" "), rest
+
+
+@lru_cache(maxsize=32)
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of all captions, which comes with Pillow."""
+    loaded = ImageFont.load_default(size)
+    assert isinstance(loaded, ImageFont.FreeTypeFont)  # Pillow's wheels all have FreeType
+    return loaded

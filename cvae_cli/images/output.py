@@ -1,0 +1,115 @@
+"""Where pictures are written: never outside the output folder, never over a file of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cvae_cli import storage
+from cvae_cli.errors import ImageError, OutputError
+from cvae_cli.images.png import read_provenance
+
+
+def is_foreign(file: Path) -> bool:
+    """Whether a file is there that cvae did not write. An empty file is nobody's."""
+    return storage.exists(file) and storage.size_of(file) != 0 and read_provenance(file) is None
+
+
+def check_not_foreign(file: Path, *, overwrite: bool) -> None:
+    """Raise :class:`OutputError` if writing would replace a file that cvae did not write.
+
+    Args:
+        file: what is about to be written.
+        overwrite: whether the user allowed it.
+    """
+    if not overwrite and is_foreign(file):
+        raise OutputError(f"{file} exists and was not written by cvae; add --overwrite to replace it.")
+
+
+def check_replaceable(
+    file: Path, *, image: Path, sources: Iterable[Path], out: Path, overwrite: bool
+) -> None:
+    """Refuse to replace an image of the sources, or any file that cvae did not write.
+
+    ``--overwrite`` allows the latter.
+
+    Args:
+        file: what is about to be written.
+        image: the image it is drawn from.
+        sources: the files and folders of the run.
+        out: the output folder.
+        overwrite: whether the user allowed replacing foreign files.
+
+    Raises:
+        ImageError: the file is there and is not ours to replace.
+    """
+    if not is_foreign(file):
+        return
+    if storage.is_same_file(file, image) or _is_source(file, sources, out):
+        raise ImageError(f"its output {file} is one of the images themselves; choose another --out")
+    if not overwrite:
+        raise ImageError(f"{file} exists and was not written by cvae; move it, or add --overwrite")
+
+
+def _is_source(file: Path, sources: Iterable[Path], out: Path) -> bool:
+    real, real_out = file.resolve(), out.resolve()
+    # A source that holds the output folder does not make its contents sources.
+    return any(
+        real == source or (source in real.parents and source not in real_out.parents)
+        for source in (source.resolve() for source in sources)
+    )
+
+
+class OutputFolder:
+    """The folder that a run writes to; nothing is ever written outside it."""
+
+    def __init__(self, root: Path) -> None:
+        """Nothing is created yet: see :meth:`create`."""
+        self.root = root
+        self._real_root = root
+        self._ready: set[Path] = set()
+
+    def create(self) -> None:
+        """Make the folder and try to write in it.
+
+        Raises:
+            OutputError: it cannot be made or written.
+        """
+        try:
+            storage.make_writable_folder(self.root)
+            storage.clear_abandoned(self.root)
+        except FileExistsError:
+            raise OutputError(f"{self.root} is a file; --out takes a folder.") from None
+        except OSError as error:
+            raise OutputError(
+                f"{self.root}: cannot be written: {error.strerror or error}; choose another --out."
+            ) from error
+        self._real_root = self.root.resolve()
+
+    def write(self, relative: str, content: bytes) -> None:
+        """Write a file below the folder, whole or not at all.
+
+        Raises:
+            ImageError: the file system takes no such name: too long, or with characters it lacks.
+            OutputError: it cannot be written, or a link on its way leads out of the folder.
+        """
+        file = self.root / relative
+        try:
+            self._prepare(file.parent)
+            storage.replace_file(file, content)
+        except RecursionError:
+            raise ImageError("its output would lie too many folders deep") from None
+        except OSError as error:
+            if error.errno in storage.NO_SUCH_NAME:
+                raise ImageError(f"its output cannot have that name: {error.strerror}") from error
+            raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
+
+    def _prepare(self, folder: Path) -> None:
+        if folder in self._ready:
+            return
+        real = folder.resolve()
+        if real != self._real_root and self._real_root not in real.parents:
+            raise OutputError(f"{folder} is a link that leads out of {self.root}; nothing is written there.")
+        storage.make_folder(folder)
+        storage.clear_abandoned(folder)
+        self._ready.add(folder)

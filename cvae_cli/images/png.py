@@ -1,0 +1,73 @@
+"""PNG files that carry where they come from."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae_cli import storage
+
+PROVENANCE = "cvae"
+"""Keyword of the PNG text chunk that holds the provenance as JSON."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MAX_CHUNK_BYTES = 1_000_000
+
+
+def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any]) -> bytes:
+    """A PNG (ISO/IEC 15948) with its provenance in a text chunk ahead of the pixels.
+
+    Pillow would take more than twice as long (1.04 instead of 0.44 ms for a grid of MNIST), trying
+    filters that save a tenth of the size.
+
+    Args:
+        pixels: (H, W), (H, W, 1) or (H, W, 3) uint8.
+        provenance: anything JSON takes.
+    """
+    height, width = pixels.shape[:2]
+    rows = pixels.reshape(height, -1)
+    # Filter 2, each row minus the one above: the pictures are flat areas and enlarged pixels.
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = 2
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    colour = 2 if rows.shape[1] == 3 * width else 0
+    # ASCII, so that any file name survives, whatever its encoding.
+    text = json.dumps(provenance, sort_keys=True).encode("ascii")
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)),
+        (b"tEXt", PROVENANCE.encode() + b"\0" + text),
+        (b"IDAT", zlib.compress(filtered.data, 1)),
+        (b"IEND", b""),
+    )
+    return _SIGNATURE + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+
+
+def read_provenance(file: Path) -> dict[str, Any] | None:
+    """The provenance of a PNG that cvae wrote; ``None`` for any other file, or none at all."""
+    try:
+        with storage.open_to_read(file) as stream:
+            if stream.read(8) != _SIGNATURE:
+                return None
+            while True:
+                length, kind = struct.unpack(">I4s", stream.read(8))
+                if kind in (b"IDAT", b"IEND") or length > _MAX_CHUNK_BYTES:
+                    return None
+                content, (checksum,) = stream.read(length), struct.unpack(">I", stream.read(4))
+                keyword, _, text = content.partition(b"\0")
+                if kind == b"tEXt" and keyword == PROVENANCE.encode():
+                    if zlib.crc32(kind + content) != checksum:
+                        return None
+                    found = json.loads(text)
+                    return found if isinstance(found, dict) else None
+    except (OSError, struct.error, ValueError, RecursionError):
+        return None

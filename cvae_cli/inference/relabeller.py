@@ -1,0 +1,229 @@
+"""A loaded model at work: batches of one fixed shape in, labels and tiles out."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cvae_cli.errors import LabelIgnoredWarning, UserError
+from cvae_cli.inference.batching import AdaptiveBatcher
+from cvae_cli.model import registry, weights
+from cvae_cli.model.canvas import from_canvas, to_canvas
+from cvae_cli.model.device import resolve_device
+from cvae_cli.model.vae import ConditionalVAE
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_precision(asked: str) -> str:
+    """The precision of ``--precision``.
+
+    ``auto`` is fp32, even where bf16 is fast: bf16 changes some pixels by more than two grey levels,
+    and the same image should give the same picture on every machine.
+    """
+    return "fp32" if asked == "auto" else asked
+
+
+class Relabeller:
+    """A model on its device, fed with batches that are always padded to the same size.
+
+    One shape means one set of kernels, so an image's tiles do not depend on its neighbours, on the
+    order, or on where a run was interrupted.
+    """
+
+    def __init__(
+        self, file: Path, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
+    ) -> None:
+        """Load a model.
+
+        Args:
+            file: the ``.safetensors`` file.
+            device: as ``--device``.
+            precision: as ``--precision``.
+            batch_size: images per batch; ``None`` chooses by the device.
+
+        Raises:
+            WeightsError: the file is damaged.
+            UserError: no such device, or a precision that it does not support.
+
+        Warns:
+            LabelIgnoredWarning: the label hardly changes what is drawn, as training measured or as
+                is measured here.
+        """
+        self.device = resolve_device(device)
+        precision = resolve_precision(precision)
+        if precision == "fp16" and self.device.type == "cpu":
+            raise UserError("--precision fp16 needs a GPU; use bf16 or fp32 on the CPU.")
+        self.precision = precision
+        model, self.card = weights.load(file)
+        self.spec = self.card.spec
+        # Counted in tiles, since an image of a hundred classes is drawn a hundred times. On a CPU core
+        # small batches are faster: their feature maps stay in its cache.
+        tiles = 80 if self.device.type == "cpu" else 2560
+        self.batch_size = batch_size or max(1, tiles // max(10, self.spec.num_classes))
+        self._batches = AdaptiveBatcher(self.batch_size)
+        self.model: ConditionalVAE = model.to(memory_format=torch.channels_last).to(self.device)
+
+        effect, effectiveness = self.use_of_label()
+        self.ignores_label = self.card.ignores_label or registry.ignores_label(
+            self.spec.num_classes, {"label_effect": effect, "effectiveness": effectiveness}
+        )
+        if self.ignores_label:
+            measured = self.card.raw["metrics"] if self.card.ignores_label else {}
+            effect = measured.get("label_effect", effect)
+            effectiveness = measured.get("effectiveness", effectiveness)
+            warnings.warn(
+                f"the model {self.card.name} ignores its label: tiles of two labels differ by "
+                f"{effect:.1f} of 255 grey levels, and its own classifier recognises {effectiveness:.0%} of "
+                "the tiles as their label" + (", as training measured." if measured else "."),
+                LabelIgnoredWarning,
+                stacklevel=2,
+            )
+
+    def use_of_label(self, styles: int = 16) -> tuple[float, float]:
+        """Measure the effect of the label, on a few styles from the prior under at most ten labels.
+
+        Returns:
+            The mean absolute difference, in grey levels, between the tiles of two labels; and the
+            share of all tiles that the model's own classifier reads as their label.
+        """
+        labels = min(10, self.spec.num_classes)
+        z = torch.randn(styles, self.spec.latent_dim, generator=torch.Generator().manual_seed(0))
+        every = torch.arange(labels, device=self.device).expand(styles, -1)
+        with torch.inference_mode():
+            tiles = self.model.relabel(z.to(self.device), every).float()
+            pairs = (tiles[:, :, None] - tiles[:, None]).abs().mean(dim=(0, 3, 4, 5))  # (L, L)
+            read = self.model.classify(tiles.flatten(0, 1)).argmax(dim=1).view(styles, labels)
+        effect = 255 * float(pairs.sum()) / (labels * (labels - 1))
+        return effect, float((read == every).float().mean())
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, dtype=PRECISIONS[self.precision], enabled=self.precision != "fp32"
+        )
+
+    def _canvas(self, images: NDArray[np.uint8], size: int) -> torch.Tensor:
+        batch = np.zeros((size, *images.shape[1:]), np.uint8)
+        batch[: len(images)] = images
+        return to_canvas(torch.from_numpy(batch).to(self.device), self.spec.canvas_size)
+
+    def classify(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The labels that the model's classifier reads.
+
+        Args:
+            images: (N, C, H, W) uint8 at native size.
+
+        Returns:
+            (N,) int64 labels and (N,) float32 probabilities of them.
+        """
+
+        def read(part: slice, size: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            # In fp32 whatever the precision: it is one small network, and its verdict is printed.
+            with torch.inference_mode():
+                logits = self.model.classify(self._canvas(images[part], size))
+                confidence, labels = logits.softmax(dim=1).max(dim=1)
+            count = len(images[part])
+            return confidence[:count].float().cpu().numpy(), labels[:count].cpu().numpy()
+
+        confidences, labels = zip(*self._batches.run(len(images), read), strict=True)
+        return np.concatenate(labels), np.concatenate(confidences)
+
+    def draw(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], targets: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        """Encode images once, with their own labels, and draw each under several others.
+
+        Args:
+            images: (N, C, H, W) uint8 at native size.
+            labels: (N,) int64.
+            targets: (N, T) int64.
+
+        Returns:
+            (N, T, C, H, W) uint8 at native size.
+        """
+
+        def draw_batch(part: slice, size: int) -> NDArray[np.uint8]:
+            with torch.inference_mode(), self._autocast():
+                mu, _ = self.model.encode(self._canvas(images[part], size), self._padded(labels[part], size))
+                tiles = self.model.relabel(mu, self._padded(targets[part], size))
+                return from_canvas(tiles, self.spec.image_size)[: len(images[part])].cpu().numpy()
+
+        return np.concatenate(self._batches.run(len(images), draw_batch))
+
+    def draw_each(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], targets: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        """As :meth:`draw`, but each image under a single label of its own.
+
+        Args:
+            images: (N, C, H, W) uint8 at native size.
+            labels: (N,) int64.
+            targets: (N,) int64.
+
+        Returns:
+            (N, C, H, W) uint8 at native size.
+        """
+        return self.draw(images, labels, targets[:, None])[:, 0]
+
+    def encode(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Posterior means, (N, Z) float32, of any number of images under their own labels."""
+
+        def encode(part: slice, size: int) -> NDArray[np.float32]:
+            with torch.inference_mode(), self._autocast():
+                mu, _ = self.model.encode(self._canvas(images[part], size), self._padded(labels[part], size))
+                return mu[: len(images[part])].float().cpu().numpy()
+
+        return np.concatenate(self._batches.run(len(images), encode))
+
+    def terms(self, images: NDArray[np.uint8], labels: NDArray[np.int64], *, seed: int) -> dict[str, float]:
+        """Mean ``elbo``, ``kl`` and ``recon_loss`` in nats, from one sample of each posterior.
+
+        Args:
+            images: (N, C, H, W) uint8 at native size.
+            labels: (N,) int64.
+            seed: of the samples.
+        """
+        noise = torch.randn(len(images), self.spec.latent_dim, generator=torch.Generator().manual_seed(seed))
+
+        def measure(part: slice, size: int) -> torch.Tensor:
+            count = len(images[part])
+            with torch.inference_mode():
+                x, y = self._canvas(images[part], size), self._padded(labels[part], size)
+                found = self.model(x[:count], y[:count], noise[part].to(self.device))
+                return count * torch.stack([found.recon_loss, found.kl]).cpu().double()
+
+        totals = torch.stack(self._batches.run(len(images), measure)).sum(dim=0)
+        recon, kl_mean = (totals / len(images)).tolist()
+        return {"recon_loss": recon, "kl": kl_mean, "elbo": -(recon + kl_mean)}
+
+    def _padded(self, labels: NDArray[np.int64], size: int) -> torch.Tensor:
+        padded = np.zeros((size, *labels.shape[1:]), np.int64)
+        padded[: len(labels)] = labels
+        return torch.from_numpy(padded).to(self.device)
+
+    def sample(self, count: int, *, seed: int) -> NDArray[np.uint8]:
+        """Draw styles from the prior under every label.
+
+        Every style has its own generator, on the CPU, so that style ``i`` of a seed is the same
+        whatever the device and the number of styles.
+
+        Returns:
+            (count, K, C, H, W) uint8 at native size.
+        """
+        styles = [
+            torch.randn(self.spec.latent_dim, generator=torch.Generator().manual_seed(seed * 100_003 + i))
+            for i in range(count)
+        ]
+        every = torch.arange(self.spec.num_classes, device=self.device)
+
+        def draw(part: slice, size: int) -> NDArray[np.uint8]:
+            z = torch.stack(styles[part]).to(self.device)
+            with torch.inference_mode(), self._autocast():
+                tiles = self.model.relabel(z, every.expand(len(z), -1))
+                return from_canvas(tiles, self.spec.image_size).cpu().numpy()
+
+        return np.concatenate(self._batches.run(count, draw))

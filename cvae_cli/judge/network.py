@@ -1,0 +1,107 @@
+"""The judge's network: a classifier of another architecture than any in a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cvae_cli.errors import WeightsError
+from cvae_cli.model.spec import from_plain, to_plain
+
+
+@dataclass(frozen=True)
+class JudgeSpec:
+    """Everything needed to build a judge and to feed it; travels with its weights.
+
+    Attributes:
+        classes: the class names, in the order of its outputs.
+        image_size: height and width of its images in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        widths: channels of the feature maps at 1/1, 1/2, 1/4 and so on of the image; the last is the
+            number of features.
+    """
+
+    classes: tuple[str, ...]
+    image_size: int
+    channels: int
+    widths: tuple[int, ...] = (32, 64, 128)
+
+    def __post_init__(self) -> None:
+        """Check every field. Raises :class:`WeightsError` naming the first that is wrong."""
+
+        def whole(value: object, most: int) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+        if len(self.classes) < 2 or not all(isinstance(name, str) and name for name in self.classes):
+            raise WeightsError("spec: classes must be at least two names")
+        if len(set(self.classes)) != len(self.classes):
+            raise WeightsError("spec: classes must be different names")
+        if not whole(self.image_size, 4096) or not whole(self.channels, 3):
+            raise WeightsError("spec: image_size or channels is not a whole number in its range")
+        widths = self.widths
+        if not isinstance(widths, tuple) or len(widths) not in (3, 4):
+            raise WeightsError("spec: widths must be three or four numbers")
+        if not all(whole(width, 4096) for width in widths):
+            raise WeightsError("spec: widths must be whole numbers from 1 to 4096")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as JSON takes it."""
+        return to_plain(self)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> JudgeSpec:
+        """Read a spec from JSON. Raises :class:`WeightsError` on an unknown or bad field."""
+        return from_plain(cls, raw)
+
+
+class JudgeNetwork(nn.Module):
+    """Convolutions, pooling, and one linear layer over the features."""
+
+    def __init__(self, spec: JudgeSpec, *, training: bool = False, dropout: float = 0.0) -> None:
+        """Build the network; with batch normalisation, and dropout before the head, only for training.
+
+        Trained normalisation is folded into the convolutions (:meth:`fold`), which computes the same
+        in less time.
+        """
+        super().__init__()
+
+        def convolution(inputs: int, outputs: int) -> nn.Module:
+            conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not training)
+            return nn.Sequential(conv, nn.BatchNorm2d(outputs)) if training else conv
+
+        first, *others = spec.widths
+        self.convolutions = nn.ModuleList([convolution(spec.channels, first)])
+        for inputs, outputs in pairwise(spec.widths):
+            self.convolutions += [convolution(inputs, outputs), convolution(outputs, outputs)]
+        self.head = nn.Linear(others[-1], len(spec.classes))
+        self.dropout = dropout
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B, D) features, not negative."""
+        for number, convolution in enumerate(self.convolutions):
+            x = F.relu(convolution(x))
+            if number % 2 == 0 and number < len(self.convolutions) - 1:
+                x = F.max_pool2d(x, 2)
+        return x.mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (B, K)."""
+        return self.head(F.dropout(self.features(x), self.dropout, self.training))
+
+    def fold(self, spec: JudgeSpec) -> JudgeNetwork:
+        """The same function without batch normalisation."""
+        self.eval()
+        folded = JudgeNetwork(spec).eval()
+        for number, pair in enumerate(self.convolutions):
+            assert isinstance(pair, nn.Sequential)
+            conv, norm = pair
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            folded.convolutions[number] = fuse_conv_bn_eval(conv, norm)
+        folded.head = self.head
+        return folded

@@ -1,0 +1,97 @@
+"""A loaded judge at work, and its verdict on single tiles."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cvae_cli.images.captions import Mark
+from cvae_cli.inference.batching import AdaptiveBatcher
+from cvae_cli.judge.files import read_judge
+from cvae_cli.judge.network import JudgeNetwork
+from cvae_cli.model import weights
+from cvae_cli.model.device import resolve_device
+
+SURE = 0.9
+"""Probability of the target from which a tile is marked as sure."""
+
+
+class Predictions(NamedTuple):
+    """What a judge makes of N images."""
+
+    probabilities: NDArray[np.float32]
+    """(N, K), of each class."""
+    features: NDArray[np.float32]
+    """(N, D), the inputs of its last layer."""
+
+
+class Judge:
+    """A judge on its device."""
+
+    def __init__(self, file: Path, *, device: str = "auto", batch_size: int = 500) -> None:
+        """Load a judge.
+
+        Args:
+            file: its ``.safetensors`` file.
+            device: as ``--device``.
+            batch_size: images per batch; smaller batches are padded, so that predictions do not depend
+                on what else is in the batch.
+
+        Raises:
+            WeightsError: the file fails a check.
+            UserError: there is no such device.
+        """
+        self.raw, self.spec = read_judge(file)
+        network = weights.load_network(file, self.raw, lambda: JudgeNetwork(self.spec))
+        self.file, self._batches = file, AdaptiveBatcher(batch_size)
+        self.device = resolve_device(device)
+        self.network = network.to(memory_format=torch.channels_last).to(self.device)
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights file, in hexadecimal."""
+        return str(self.raw["sha256"])
+
+    def predict(self, images: NDArray[np.uint8]) -> Predictions:
+        """Classify images.
+
+        Args:
+            images: (N, C, H, W) uint8, of the judge's size and channels.
+        """
+
+        def predict_batch(part: slice, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            count = len(images[part])
+            batch = np.zeros((size, *images.shape[1:]), np.uint8)
+            batch[:count] = images[part]
+            x = torch.from_numpy(batch).to(self.device).float() / 255
+            with torch.inference_mode():
+                features = self.network.features(x.contiguous(memory_format=torch.channels_last))
+                probabilities = self.network.head(features).softmax(dim=1)
+            return probabilities[:count].cpu().numpy(), features[:count].cpu().numpy()
+
+        probabilities, features = zip(*self._batches.run(len(images), predict_batch), strict=True)
+        return Predictions(np.concatenate(probabilities), np.concatenate(features))
+
+
+def mark(probabilities: NDArray[np.float32], target: int, classes: tuple[str, ...]) -> Mark:
+    """The judge's verdict on one tile, as it is shown below it.
+
+    Args:
+        probabilities: (K,).
+        target: index of the class that the tile should show.
+        classes: the K names.
+    """
+    predicted, share = int(probabilities.argmax()), float(probabilities[target])
+    if predicted != target:
+        return Mark("wrong", f"reads {classes[predicted]}")
+    return Mark("sure" if share >= SURE else "unsure", percent(share))
+
+
+def percent(share: float) -> str:
+    """A share as a whole percentage, never rounded up to 100."""
+    return f"{min(99, math.floor(100 * share))}%" if share >= 0.01 else "<1%"

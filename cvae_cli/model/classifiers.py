@@ -1,0 +1,99 @@
+"""The classifiers inside a model: they label images that come without a label and teach the decoder."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cvae_cli.model.spec import ModelSpec
+
+
+class Classifier(nn.Module):
+    """Predicts the label of an image: a small convolutional network for strokes and silhouettes."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build the classifier of a spec."""
+        super().__init__()
+        side, width = spec.canvas_size // 8, spec.classifier_width
+        self.features = nn.Sequential(
+            nn.Conv2d(spec.channels, width, 3, padding=1, stride=2),
+            nn.SiLU(),
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1, stride=2),
+            nn.SiLU(),
+            nn.Conv2d(2 * width, 4 * width, 3, padding=1, stride=2),
+            nn.SiLU(),
+            nn.Flatten(),
+        )
+        dim = 4 * width
+        self.head = nn.Sequential(
+            nn.Dropout(0.3), nn.Linear(dim * side * side, dim), nn.SiLU(), nn.Linear(dim, spec.num_classes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, (B, K)."""
+        return self.head(self.features(x))
+
+
+class ResidualClassifier(nn.Module):
+    """Predicts the label of a photograph; its feature maps also train the decoder.
+
+    Residual convolutions at 1/2, 1/4 and 1/8 of the side. It is trained with batch normalisation
+    (:meth:`with_batch_norm`), which is then folded into the convolutions: the result computes the same
+    function, and its output depends on its own image alone.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build the classifier of a spec."""
+        super().__init__()
+        width, inputs = spec.classifier_width, spec.channels
+        self.down, self.residual = nn.ModuleList(), nn.ModuleList()
+        for outputs, depth in ((width, 1), (2 * width, 2), (4 * width, 1)):
+            self.down.append(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1))
+            same = (nn.Conv2d(outputs, outputs, 3, padding=1) for _ in range(depth))
+            self.residual.append(nn.ModuleList(same))
+            inputs = outputs
+        self.head = nn.Linear(inputs, spec.num_classes)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Feature maps at 1/2, 1/4 and 1/8 of the side of (B, C, H, W) in [0, 1]; not negative."""
+        maps = []
+        h = 2 * x - 1
+        for down, same in zip(self.down, self.residual, strict=True):
+            h = F.relu(down(h))
+            assert isinstance(same, nn.ModuleList)
+            for convolution in same:
+                h = h + F.relu(convolution(h))
+            maps.append(h)
+        return maps
+
+    def logits(self, maps: list[Tensor]) -> Tensor:
+        """Logits, (B, K), from the feature maps that :meth:`maps` returned."""
+        return self.head(maps[-1].mean(dim=(2, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, (B, K)."""
+        return self.logits(self.maps(x))
+
+    def with_batch_norm(self) -> ResidualClassifier:
+        """A copy to be trained, with batch normalisation after every convolution."""
+        other = copy.deepcopy(self)
+        for convolutions in (other.down, *other.residual):
+            for number, convolution in enumerate(convolutions):
+                convolutions[number] = nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels))
+        return other
+
+    @torch.no_grad()
+    def fold(self, trained: ResidualClassifier) -> None:
+        """Take over the weights of a trained :meth:`with_batch_norm` copy."""
+        trained.eval()
+        for own, normed in zip((self.down, *self.residual), (trained.down, *trained.residual), strict=True):
+            for convolution, pair in zip(own, normed, strict=True):
+                folded = fuse_conv_bn_eval(pair[0], pair[1])
+                convolution.load_state_dict(folded.state_dict())
+        self.head.load_state_dict(trained.head.state_dict())

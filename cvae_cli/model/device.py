@@ -1,0 +1,53 @@
+"""Which device a network runs on, and what that device is good at."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from cvae_cli import storage
+from cvae_cli.errors import UserError
+
+
+def resolve_device(asked: str) -> torch.device:
+    """The device of ``--device``: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        UserError: this machine has no such device, or there is no device of that name.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if asked == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    if asked == "cpu":
+        return torch.device("cpu")
+    if asked == "mps":
+        if not mps:
+            raise UserError("--device mps: this machine has no Apple GPU; use --device cpu or auto.")
+        return torch.device("mps")
+    if match := re.fullmatch(r"cuda(?::(\d+))?", asked):
+        if not cuda:
+            raise UserError(
+                f"--device {asked}: torch finds no CUDA GPU on this machine; use --device cpu or auto."
+            )
+        if int(match[1] or 0) >= torch.cuda.device_count():
+            raise UserError(f"--device {asked}: this machine has {torch.cuda.device_count()} CUDA GPU(s).")
+        return torch.device(asked)
+    raise UserError(f"--device {asked}: not one of auto, cpu, cuda, cuda:N, mps.")
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether the device multiplies in bf16 natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and _cpu_has_bf16()
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = storage.read_text(Path("/proc/cpuinfo"), errors="ignore")
+    except OSError:
+        return False
+    # AVX512-BF16 and AMX on x86, BF16 on ARM.
+    return any(f" {flag}" in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))

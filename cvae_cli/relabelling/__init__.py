@@ -1,0 +1,1 @@
+"""Folders of images in, relabelled pictures out."""

@@ -1,0 +1,101 @@
+"""Drawing a batch: arrays in, arrays out; nothing is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae_cli.images.discover import ImageRef
+from cvae_cli.images.prepare import LoadedImage
+from cvae_cli.inference.relabeller import Relabeller
+from cvae_cli.judge.predict import Judge
+from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.relabelling.labels import Label
+from cvae_cli.relabelling.plan import RelabelPlan
+
+
+@dataclass(frozen=True)
+class LoadedItem:
+    """An image that is ready for the model.
+
+    Attributes:
+        ref: the image.
+        image: its pixels.
+        label: its own label; ``None`` leaves it to the model's classifier.
+        fingerprint: of everything that decides its pictures.
+        outcome: what is known of it so far.
+    """
+
+    ref: ImageRef
+    image: LoadedImage
+    label: Label | None
+    fingerprint: str
+    outcome: ImageOutcome
+
+
+@dataclass(frozen=True)
+class RelabelledItem:
+    """An image with its tiles.
+
+    Attributes:
+        item: the image.
+        label: index of its own class.
+        label_source: where the label comes from.
+        confidence: the classifier's probability of the label; ``None`` unless it was predicted.
+        targets: indices of the T classes that it was drawn as.
+        tiles: (T, C, H, W) uint8 at native size.
+        probabilities: (T, K) float32, the judge's, of each tile; ``None`` without a judge.
+    """
+
+    item: LoadedItem
+    label: int
+    label_source: str
+    confidence: float | None
+    targets: tuple[int, ...]
+    tiles: NDArray[np.uint8]
+    probabilities: NDArray[np.float32] | None
+
+
+def relabel_batch(
+    plan: RelabelPlan, relabeller: Relabeller, judge: Judge | None, items: Sequence[LoadedItem]
+) -> list[RelabelledItem]:
+    """Predict the labels that are missing, draw all targets, and have the judge classify the tiles.
+
+    Args:
+        plan: of the run.
+        relabeller: the loaded model.
+        judge: the loaded judge, or ``None``.
+        items: at least one.
+    """
+    images = np.stack([item.image.native for item in items])
+    labels = np.array([item.label.index if item.label else -1 for item in items], np.int64)
+    confidences: list[float | None] = [None] * len(items)
+    if (labels < 0).any():
+        predicted, probabilities = relabeller.classify(images)
+        for number in np.flatnonzero(labels < 0).tolist():
+            labels[number], confidences[number] = predicted[number], float(probabilities[number])
+    targets = [plan.targets_of(int(label)) for label in labels]
+    # One shape for the whole run: where an image has fewer targets, the rest of its row is dropped.
+    wanted = np.zeros((len(items), max(1, plan.max_targets)), np.int64)
+    for row, indices in zip(wanted, targets, strict=True):
+        row[: len(indices)] = indices
+    tiles = relabeller.draw(images, labels, wanted)  # (N, T, C, H, W)
+    judged: NDArray[np.float32] | None = None
+    if judge is not None:
+        predictions = judge.predict(tiles.reshape(-1, *tiles.shape[2:]))
+        judged = predictions.probabilities.reshape(*tiles.shape[:2], -1)  # (N, T, K)
+    return [
+        RelabelledItem(
+            item=item,
+            label=int(labels[i]),
+            label_source=item.label.source if item.label else "predict",
+            confidence=confidences[i],
+            targets=targets[i],
+            tiles=tiles[i, : len(targets[i])],
+            probabilities=None if judged is None else judged[i, : len(targets[i])],
+        )
+        for i, item in enumerate(items)
+    ]

@@ -1,0 +1,53 @@
+"""What the user asked ``cvae relabel`` for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvae_cli.images.prepare import Invert
+
+
+@dataclass(frozen=True)
+class RelabelOptions:
+    """What the user asked for.
+
+    Attributes:
+        sources: files and folders.
+        out: the folder to write to.
+        model: a shipped name or a file.
+        listing: paths, one per item, instead of sources: ``-`` on the command line.
+        labels: ``auto``, ``folder``, ``predict``, a class, or a CSV file.
+        targets: classes to draw; empty for all. An image's own class is always left out.
+        write: ``grid``, ``tiles`` or ``both``.
+        invert: ``auto``, ``always`` or ``never``.
+        device: as ``--device``.
+        precision: as ``--precision``.
+        batch_size: images per batch; ``None`` chooses.
+        workers: threads for reading and writing, and on the CPU for drawing; ``None`` chooses.
+        check: have a judge classify every tile.
+        min_confidence: leave out tiles for which the judge's probability of the target is lower, with
+            ``tiles``; ``None`` for none. It implies ``check``.
+        overwrite: do finished images again.
+        shard: this process's part: index from 1, and the number of parts.
+        dry_run: only say what would be written.
+    """
+
+    sources: tuple[Path, ...]
+    out: Path
+    model: str = "mnist"
+    listing: Iterable[str] | None = None
+    labels: str = "auto"
+    targets: tuple[str, ...] = ()
+    write: str = "grid"
+    invert: Invert = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    check: bool = False
+    min_confidence: float | None = None
+    overwrite: bool = False
+    shard: tuple[int, int] | None = None
+    dry_run: bool = False

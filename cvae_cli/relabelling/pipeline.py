@@ -1,0 +1,91 @@
+"""The scheduler: generators that keep threads busy while results come in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from itertools import chain
+from typing import TypeVar
+
+_In = TypeVar("_In")
+_Mid = TypeVar("_Mid")
+_Out = TypeVar("_Out")
+
+
+def ordered_map(
+    pool: Executor, work: Callable[[_In], _Out], items: Iterable[_In], *, ahead: int
+) -> Iterator[_Out]:
+    """The results of ``work`` for each item, in the order of the items.
+
+    Args:
+        pool: where the work is done.
+        work: called once per item; what it raises is raised here.
+        items: taken only as they are needed.
+        ahead: most items in flight at once, so that memory does not grow with their number.
+    """
+    pending: deque[Future[_Out]] = deque()
+    for item in items:
+        pending.append(pool.submit(work, item))
+        while pending and (len(pending) >= ahead or pending[0].done()):
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def group(
+    items: Iterable[_In], size: int, *, counts: Callable[[_In], bool], limit: int
+) -> Iterator[list[_In]]:
+    """Consecutive items in groups that each hold ``size`` items that count.
+
+    Args:
+        items: items that count, and others that only keep their place in the order.
+        size: of a group; the last one may have fewer.
+        counts: which items count.
+        limit: most items in a group, so that a long stretch of others does not hold up the rest.
+    """
+    current: list[_In] = []
+    counted = 0
+    for item in items:
+        current.append(item)
+        counted += counts(item)
+        if counted == size or len(current) == limit:
+            yield current
+            current, counted = [], 0
+    if current:
+        yield current
+
+
+def grouped_map(
+    pool: Executor,
+    first: Callable[[_In], _Mid],
+    second_pool: Executor,
+    second: Callable[[list[_Mid]], list[_Out]],
+    items: Iterable[_In],
+    *,
+    size: int,
+    counts: Callable[[_Mid], bool],
+    workers: int,
+) -> Iterator[_Out]:
+    """``first`` on single items, then ``second`` on groups of what it returns; results in order.
+
+    Args:
+        pool: does the first step.
+        first: such as loading an image.
+        second_pool: does the second step; it may be the same pool.
+        second: such as drawing a batch; it returns one result for each item of a group.
+        items: taken only as they are needed.
+        size: number of items that count in a group.
+        counts: which of the first step's results count.
+        workers: number of threads that do the second step.
+    """
+    ahead = workers + _GROUPS_WAITING
+    middle = ordered_map(pool, first, items, ahead=ahead * size)
+    groups = group(middle, size, counts=counts, limit=_GROUP_LIMIT * size)
+    return chain.from_iterable(ordered_map(second_pool, second, groups, ahead=ahead))
+
+
+_GROUPS_WAITING = 2
+"""Groups in flight beside those that are being worked on."""
+_GROUP_LIMIT = 16
+"""A group holds at most this many times ``size`` items."""

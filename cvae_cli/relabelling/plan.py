@@ -1,0 +1,170 @@
+"""What is decided before the first image is read, and is the same for all of them.
+
+A plan is plain data: it can be pickled and sent to another process, which loads the model itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvae_cli import storage
+from cvae_cli.errors import UserError
+from cvae_cli.images import discover
+from cvae_cli.images.discover import ImageRef
+from cvae_cli.images.naming import class_folders, printable
+from cvae_cli.images.prepare import Invert
+from cvae_cli.inference.relabeller import resolve_precision
+from cvae_cli.judge.files import find_judge
+from cvae_cli.model import registry
+from cvae_cli.model.spec import ModelSpec
+from cvae_cli.relabelling.labels import Label, LabelRule, require_class
+from cvae_cli.relabelling.options import RelabelOptions
+
+TILES = "tiles"
+"""The folder of tiles within the output folder."""
+
+_PICTURES_VERSION = 2
+"""Raised when the same options start to make other pictures, so that finished ones are redone."""
+
+
+@dataclass(frozen=True)
+class RelabelPlan:
+    """Everything that decides what is written for an image, apart from device and batch size.
+
+    Attributes:
+        sources: files and folders.
+        out: the folder to write to.
+        model_file: its ``.safetensors`` file.
+        model_name: what the model is called.
+        model_sha256: of its weights.
+        spec: of the model.
+        rule: where the images' own labels come from.
+        targets: indices of the classes to draw, ascending.
+        grids: whether a grid per image is written.
+        tiles: whether tiles are written.
+        invert: ``auto``, ``always`` or ``never``.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        judge_file: the judge's ``.safetensors`` file; ``None`` without a check.
+        judge_sha256: of its weights.
+        min_confidence: as ``--min-confidence``.
+        overwrite: do finished images again, and replace foreign files.
+    """
+
+    sources: tuple[Path, ...]
+    out: Path
+    model_file: Path
+    model_name: str
+    model_sha256: str
+    spec: ModelSpec
+    rule: LabelRule
+    targets: tuple[int, ...]
+    grids: bool
+    tiles: bool
+    invert: Invert
+    precision: str
+    judge_file: Path | None
+    judge_sha256: str | None
+    min_confidence: float | None
+    overwrite: bool
+
+    @property
+    def max_targets(self) -> int:
+        """Most tiles that an image can have."""
+        return len(self.targets) - (len(self.targets) == self.spec.num_classes)
+
+    def targets_of(self, label: int | None) -> tuple[int, ...]:
+        """The classes that an image of a label is drawn as."""
+        return tuple(index for index in self.targets if index != label)
+
+    def class_names(self, indices: Iterable[int]) -> tuple[str, ...]:
+        """The names of classes."""
+        return tuple(self.spec.classes[index] for index in indices)
+
+    def grid_name(self, ref: ImageRef) -> str:
+        """Where an image's grid goes, relative to the output folder."""
+        place = ref.output
+        if self.tiles and place.parts[0].casefold().rstrip("_") == TILES:
+            # A source folder of this name must not end up among the tiles, nor meet one named so.
+            place = type(place)(place.parts[0] + "_", *place.parts[1:])
+        return f"{place}.png"
+
+    def tile_name(self, ref: ImageRef, target: int) -> str:
+        """Where an image's tile of a target goes, relative to the output folder."""
+        return f"{TILES}/{class_folders(self.spec.classes)[target]}/{ref.output}.png"
+
+    def output_names(
+        self, ref: ImageRef, targets: tuple[int, ...], *, left_out: tuple[str, ...] = ()
+    ) -> tuple[str, ...]:
+        """The files of an image, relative to the output folder, the grid first.
+
+        Args:
+            ref: the image.
+            targets: what it is drawn as.
+            left_out: names of targets whose tile is not written.
+        """
+        grid = [self.grid_name(ref)] if self.grids else []
+        kept = [index for index in targets if self.spec.classes[index] not in left_out]
+        return (*grid, *((self.tile_name(ref, index) for index in kept) if self.tiles else ()))
+
+    def fingerprint(self, ref: ImageRef, content: bytes, label: Label | None) -> str:
+        """A hash of everything that decides an image's pictures."""
+        parts = [
+            _PICTURES_VERSION,
+            printable(ref.relative),
+            hashlib.sha256(content).hexdigest(),
+            self.model_sha256,
+            "predict" if label is None else [label.index, label.source],
+            list(self.targets),
+            self.invert,
+            self.precision,
+        ]
+        if self.judge_sha256 is not None:
+            parts.append([self.judge_sha256, self.min_confidence])
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def make_plan(options: RelabelOptions) -> RelabelPlan:
+    """Check the options against each other, the sources, the model and the judge.
+
+    Raises:
+        UserError: options that cannot be used; the message says what to do.
+    """
+    if options.listing is None:
+        discover.check_sources(options.sources)
+        out = options.out.resolve()
+        if any(storage.is_folder(source) and source.resolve() == out for source in options.sources):
+            raise UserError(f"{options.out} is the source itself; choose another folder for --out.")
+    card = registry.read_card(registry.resolve(options.model))
+    rule = LabelRule.parse(options.labels, card.spec.classes)
+    targets = _target_indices(options.targets, card.spec)
+    if options.min_confidence is not None and options.write == "grid":
+        raise UserError("--min-confidence leaves out tiles: add --write tiles or --write both.")
+    judge_file = find_judge(card) if options.check or options.min_confidence is not None else None
+    return RelabelPlan(
+        sources=options.sources,
+        out=options.out,
+        model_file=card.file,
+        model_name=card.name,
+        model_sha256=card.sha256,
+        spec=card.spec,
+        rule=rule,
+        targets=targets,
+        grids=options.write in ("grid", "both"),
+        tiles=options.write in ("tiles", "both"),
+        invert=options.invert,
+        precision=resolve_precision(options.precision),
+        judge_file=judge_file,
+        judge_sha256=registry.read_metadata(judge_file)["sha256"] if judge_file else None,
+        min_confidence=options.min_confidence,
+        overwrite=options.overwrite,
+    )
+
+
+def _target_indices(targets: tuple[str, ...], spec: ModelSpec) -> tuple[int, ...]:
+    if not targets:
+        return tuple(range(spec.num_classes))
+    return tuple(sorted({require_class(name, spec.classes, what="--targets") for name in targets}))

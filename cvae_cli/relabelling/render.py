@@ -1,0 +1,114 @@
+"""From the tiles of an image to named files as bytes; nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from cvae_cli import __version__
+from cvae_cli.images.grid import Layout, Original, draw_row
+from cvae_cli.images.naming import printable
+from cvae_cli.images.png import encode_png
+from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.relabelling.batch import RelabelledItem
+from cvae_cli.relabelling.check import CheckResult
+from cvae_cli.relabelling.plan import RelabelPlan
+
+OWN_CLASS = "already of the only class to draw"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What is to be written for an image.
+
+    Attributes:
+        outcome: what became of it, if everything can be written.
+        outputs: the names of all its possible files, relative to the output folder.
+        files: name and content of those that are to be written, in this order.
+        left_out: names of tiles that are not written; those of an earlier run are deleted.
+        wrong_label: name of the tile of the image's own class, which an earlier run may have drawn
+            when it took the label for another; ``None`` where no tiles are written.
+    """
+
+    outcome: ImageOutcome
+    outputs: tuple[str, ...] = ()
+    files: tuple[tuple[str, bytes], ...] = ()
+    left_out: tuple[str, ...] = ()
+    wrong_label: str | None = None
+
+
+def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
+    """Compose and encode the pictures of an image."""
+    item, ref, spec = drawn.item, drawn.item.ref, plan.spec
+    outcome = replace(
+        item.outcome,
+        label=spec.classes[drawn.label],
+        label_source=drawn.label_source,
+        confidence=drawn.confidence,
+    )
+    if not drawn.targets:
+        return Rendered(outcome.skipped(OWN_CLASS))
+    check = CheckResult()
+    if drawn.probabilities is not None:
+        check = CheckResult.from_probabilities(
+            drawn.probabilities, drawn.targets, spec.classes, plan.min_confidence
+        )
+    names = plan.class_names(drawn.targets)
+    shown = [item.image.restore(tile) for tile in drawn.tiles]
+    provenance = _provenance(plan, drawn, check)
+    files: list[tuple[str, bytes]] = []
+    if plan.grids:
+        note = label_note(drawn.label_source, drawn.confidence)
+        original = Original(item.image.shown, spec.classes[drawn.label], note)
+        layout = Layout(native=spec.image_size, channels=spec.channels)
+        picture = draw_row(layout, original, list(zip(names, shown, strict=True)), check.marks)
+        files.append((plan.grid_name(ref), encode_png(picture, {**provenance, "targets": list(names)})))
+    if plan.tiles:
+        for target, name, tile in zip(drawn.targets, names, shown, strict=True):
+            if name not in check.left_out:
+                pixels = np.ascontiguousarray(tile.transpose(1, 2, 0))
+                files.append(
+                    (plan.tile_name(ref, target), encode_png(pixels, {**provenance, "target": name}))
+                )
+    left_out = [index for index in drawn.targets if plan.tiles and spec.classes[index] in check.left_out]
+    return Rendered(
+        outcome=replace(
+            outcome,
+            status="done",
+            targets=names,
+            outputs=plan.output_names(ref, drawn.targets, left_out=check.left_out),
+            judged=check.judged,
+            judged_wrong=check.wrong,
+            left_out=check.left_out,
+        ),
+        outputs=plan.output_names(ref, drawn.targets),
+        files=tuple(files),
+        left_out=tuple(plan.tile_name(ref, index) for index in left_out),
+        wrong_label=plan.tile_name(ref, drawn.label) if plan.tiles else None,
+    )
+
+
+def _provenance(plan: RelabelPlan, drawn: RelabelledItem, check: CheckResult) -> dict[str, Any]:
+    """What all pictures of an image record."""
+    return {
+        "cvae": __version__,
+        "source": printable(drawn.item.ref.relative),
+        "label": plan.spec.classes[drawn.label],
+        "label_index": drawn.label,
+        "label_source": drawn.label_source,
+        "confidence": None if drawn.confidence is None else round(drawn.confidence, 4),
+        "model": plan.model_name,
+        "model_sha256": plan.model_sha256,
+        "fingerprint": drawn.item.fingerprint,
+        "prepared": drawn.item.image.preprocessing.to_dict(),
+        **check.to_provenance(),
+    }
+
+
+def label_note(label_source: str | None, confidence: float | None) -> str:
+    """Where a label came from, in the few characters that fit under a tile."""
+    if label_source == "predict" and confidence is not None:
+        return f"predicted {min(99, int(confidence * 100))}%"
+    return {"folder": "from folder", "class": "as given", "csv": "from CSV"}.get(label_source or "", "")

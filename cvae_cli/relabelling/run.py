@@ -1,0 +1,109 @@
+"""Relabelling folders: every image drawn under every label that is not its own.
+
+File work and the network overlap. One thread per core loads images, draws batches of them (on a GPU a
+thread of its own does), and renders and writes the pictures; the calling thread only hands out work.
+A bounded number of images is in flight, so memory does not grow with their number, and outcomes come
+in the order in which the images were found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain, islice
+from typing import Any
+
+from cvae_cli.errors import ImageError
+from cvae_cli.images.discover import ImageRef, iter_images
+from cvae_cli.images.manifest import Manifest, manifest_name
+from cvae_cli.images.output import OutputFolder, check_replaceable
+from cvae_cli.inference.threads import default_workers, one_core_per_thread
+from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.relabelling.batch import LoadedItem
+from cvae_cli.relabelling.options import RelabelOptions
+from cvae_cli.relabelling.pipeline import grouped_map, ordered_map
+from cvae_cli.relabelling.plan import RelabelPlan, make_plan
+from cvae_cli.relabelling.worker import Worker, identify
+
+
+def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
+    """Relabel every image of the sources and write the pictures and the manifest.
+
+    All that can be wrong with the options is found here, before the first outcome is asked for.
+
+    Returns:
+        An outcome for each image, in the order in which they were found. Pictures are written as the
+        outcomes are taken; closing the generator ends the run after the images in flight.
+
+    Raises:
+        UserError: options that cannot be used, or no image at all.
+        OutputError: the output folder cannot be written, now or later.
+    """
+    plan = make_plan(options)
+    images = iter_images(options.sources, options.listing, exclude=options.out, shard=options.shard)
+    # Asked for here, so that nothing is created or loaded where there is no image.
+    images = chain(list(islice(images, 1)), images)
+    if options.dry_run:
+        return (_planned_outcome(plan, ref) for ref in images)
+    folder = OutputFolder(plan.out)
+    folder.create()
+    worker = Worker(plan, folder, device=options.device, batch_size=options.batch_size)
+    return _run(worker, images, options)
+
+
+def _run(worker: Worker, images: Iterator[ImageRef], options: RelabelOptions) -> Iterator[ImageOutcome]:
+    plan = worker.plan
+    manifest_file = plan.out / manifest_name(options.shard)
+    with Manifest(manifest_file) as manifest, one_core_per_thread() as initialise:
+        for outcome in _outcomes(worker, images, options.workers or default_workers(), initialise):
+            manifest.write({**outcome.to_dict(), "model": plan.model_name, "model_sha256": plan.model_sha256})
+            yield outcome
+
+
+def _outcomes(
+    worker: Worker, images: Iterator[ImageRef], workers: int, initialise: Callable[[], None]
+) -> Iterator[ImageOutcome]:
+    """Load, draw and write all images, in threads."""
+    size = worker.relabeller.batch_size
+
+    def is_loaded(item: Any) -> bool:
+        return isinstance(item, LoadedItem)
+
+    pool = ThreadPoolExecutor(workers, "cvae", initialise)
+    gpu = ThreadPoolExecutor(1, "cvae-draw")
+    try:
+        if worker.relabeller.device.type == "cpu":
+            # Each thread draws batches of its own on one core: threads that share a batch spend much of
+            # their time waiting for each other. It writes them too, as handing over costs more.
+            yield from grouped_map(
+                pool, worker.load, pool, worker.draw_and_write, images,
+                size=size, counts=is_loaded, workers=workers,
+            )  # fmt: skip
+        else:
+            drawn = grouped_map(
+                pool, worker.load, gpu, worker.draw, images, size=size, counts=is_loaded, workers=1
+            )
+            yield from ordered_map(pool, worker.write, drawn, ahead=2 * size + workers)
+    finally:
+        # Also when the caller stops early: what was begun is finished, the rest is dropped.
+        gpu.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _planned_outcome(plan: RelabelPlan, ref: ImageRef) -> ImageOutcome:
+    """What would be done for an image; nothing is decoded, drawn or written."""
+    found = identify(plan, ref)
+    if isinstance(found, ImageOutcome):
+        return found
+    targets = plan.targets_of(found.label.index if found.label else None)
+    outputs = plan.output_names(ref, targets)
+    try:
+        for name in outputs:
+            check_replaceable(
+                plan.out / name, image=ref.file, sources=plan.sources, out=plan.out, overwrite=plan.overwrite
+            )
+    except ImageError as error:
+        return found.outcome.failed(str(error))
+    source = found.label.source if found.label else "predict"
+    return replace(found.outcome, label_source=source, targets=plan.class_names(targets), outputs=outputs)

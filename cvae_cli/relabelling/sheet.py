@@ -1,0 +1,164 @@
+"""Contact sheets: one row per image or style, one column per class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae_cli import storage
+from cvae_cli.errors import ImageError, OutputError, UserError
+from cvae_cli.images.captions import Mark
+from cvae_cli.images.discover import ImageRef, check_sources, iter_images
+from cvae_cli.images.grid import Layout, Original, SheetRow, draw_sheet
+from cvae_cli.images.load import load_image
+from cvae_cli.images.output import check_not_foreign
+from cvae_cli.images.png import encode_png
+from cvae_cli.images.prepare import Invert
+from cvae_cli.inference.relabeller import Relabeller
+from cvae_cli.judge.files import find_judge
+from cvae_cli.judge.predict import Judge, mark
+from cvae_cli.model import registry
+from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.relabelling.labels import LabelRule
+
+
+@dataclass(frozen=True)
+class SheetOptions:
+    """What the user asked for.
+
+    Fields not listed are those of :class:`~cvae_cli.relabelling.options.RelabelOptions`.
+
+    Attributes:
+        out: the PNG to write.
+        rows: most images, or the number of styles.
+        seed: of the styles, where there is no source.
+        check: have a judge classify every tile.
+        overwrite: replace a file that cvae did not write.
+    """
+
+    out: Path
+    sources: tuple[Path, ...] = ()
+    listing: Iterable[str] | None = None
+    model: str = "mnist"
+    rows: int = 25
+    seed: int = 0
+    labels: str = "auto"
+    invert: Invert = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    check: bool = False
+    overwrite: bool = False
+
+
+def sheet(options: SheetOptions) -> Iterator[ImageOutcome]:
+    """Write a contact sheet of the first images of the sources, or of samples from the prior.
+
+    Options are checked here; the sheet is written when the last outcome has been taken.
+
+    Returns:
+        An outcome for each image; none for samples.
+
+    Raises:
+        UserError: options that cannot be used, no image, or none that can be used.
+        OutputError: the sheet cannot be written.
+    """
+    if options.sources and options.listing is None:
+        check_sources(options.sources)
+    _check_output(options)
+    card = registry.read_card(registry.resolve(options.model))
+    rule = LabelRule.parse(options.labels, card.spec.classes)
+    judge_file = find_judge(card) if options.check else None
+    # One image at a time: a sheet is small, and its rows appear as they are drawn.
+    relabeller = Relabeller(card.file, device=options.device, precision=options.precision, batch_size=1)
+    judge = None
+    if judge_file is not None:
+        judge = Judge(judge_file, device=options.device, batch_size=card.spec.num_classes)
+    return _run(options, _SheetMaker(relabeller, judge, rule, options.invert))
+
+
+@dataclass(frozen=True)
+class _SheetMaker:
+    """What the rows of a sheet are drawn with."""
+
+    relabeller: Relabeller
+    judge: Judge | None
+    rule: LabelRule
+    invert: Invert
+
+    def style_row(self, tiles: NDArray[np.uint8]) -> SheetRow:
+        """(K, C, H, W) tiles of one style, as a row."""
+        return SheetRow(list(tiles), marks=self._marks(tiles))
+
+    def image_row(self, ref: ImageRef, outcome: ImageOutcome) -> tuple[SheetRow | None, ImageOutcome]:
+        """The row of an image, and what became of it; no row if it cannot be used."""
+        spec = self.relabeller.spec
+        try:
+            if ref.problem:
+                raise ImageError(ref.problem)
+            image = load_image(ref.file, spec, invert=self.invert)
+            label = self.rule.label_of(ref)
+        except ImageError as error:
+            return None, replace(outcome, outputs=()).failed(str(error))
+        native, confidence = image.native[None], None
+        if label is None:
+            labels, confidences = self.relabeller.classify(native)
+            index, source, confidence = int(labels[0]), "predict", float(confidences[0])
+        else:
+            index, source = label.index, label.source
+        tiles = self.relabeller.draw(native, np.array([index]), np.arange(spec.num_classes)[None])[0]
+        original = Original(image.shown, spec.classes[index])
+        shown = [image.restore(tile) for tile in tiles]
+        row = SheetRow(shown, original, own=index, marks=self._marks(tiles))
+        return row, replace(
+            outcome,
+            status="done",
+            label=spec.classes[index],
+            label_source=source,
+            confidence=confidence,
+            targets=spec.classes,
+            prepared=image.preprocessing.to_dict(),
+        )
+
+    def _marks(self, tiles: NDArray[np.uint8]) -> list[Mark] | None:
+        """What the judge says of (K, C, H, W) tiles, one of each class."""
+        if self.judge is None:
+            return None
+        probabilities = self.judge.predict(tiles).probabilities
+        return [mark(row, index, self.judge.spec.classes) for index, row in enumerate(probabilities)]
+
+
+def _run(options: SheetOptions, maker: _SheetMaker) -> Iterator[ImageOutcome]:
+    card, rows = maker.relabeller.card, []
+    if not options.sources and options.listing is None:
+        styles = maker.relabeller.sample(options.rows, seed=options.seed)
+        rows = [maker.style_row(tiles) for tiles in styles]
+    else:
+        images = iter_images(options.sources, options.listing, exclude=options.out)
+        for ref in islice(images, options.rows):
+            found = ImageOutcome(ref.relative, ref.source, outputs=(str(options.out),))
+            row, outcome = maker.image_row(ref, found)
+            if row is not None:
+                rows.append(row)
+            yield outcome
+        if not rows:
+            raise UserError("none of the images could be used, so there is no sheet to write.")
+    layout = Layout(native=card.spec.image_size, channels=card.spec.channels)
+    picture = draw_sheet(layout, card.spec.classes, rows)
+    provenance = {"model": card.name, "model_sha256": card.sha256, "sheet": len(rows)}
+    storage.write_file(options.out, encode_png(picture, provenance))
+
+
+def _check_output(options: SheetOptions) -> None:
+    out = options.out
+    if storage.is_folder(out):
+        raise OutputError(
+            f"{out} is a folder; --out takes the name of a PNG file, such as {out / 'sheet.png'}."
+        )
+    if out.suffix.casefold() != ".png":
+        raise OutputError(f"{out}: the sheet is a PNG; give it a name that ends in .png.")
+    check_not_foreign(out, overwrite=options.overwrite)

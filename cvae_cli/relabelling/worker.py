@@ -1,0 +1,167 @@
+"""One image at a time in, one batch at a time out: the steps of a run, with the model loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cvae_cli import storage
+from cvae_cli.errors import ImageError
+from cvae_cli.images.discover import ImageRef
+from cvae_cli.images.load import load_image, read_image
+from cvae_cli.images.naming import printable
+from cvae_cli.images.output import OutputFolder, check_replaceable
+from cvae_cli.images.png import read_provenance
+from cvae_cli.inference.relabeller import Relabeller
+from cvae_cli.judge.predict import Judge
+from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.relabelling.batch import LoadedItem, RelabelledItem, relabel_batch
+from cvae_cli.relabelling.labels import Label
+from cvae_cli.relabelling.plan import RelabelPlan
+from cvae_cli.relabelling.render import OWN_CLASS, Rendered, render
+from cvae_cli.relabelling.resume import finished_outcome
+
+
+@dataclass(frozen=True)
+class IdentifiedItem:
+    """An image that there is something to do for, as it was read.
+
+    Attributes:
+        ref: the image.
+        content: the bytes of its file.
+        label: its own label; ``None`` leaves it to the model's classifier.
+        fingerprint: of everything that decides its pictures.
+        outcome: what is known of it so far.
+    """
+
+    ref: ImageRef
+    content: bytes
+    label: Label | None
+    fingerprint: str
+    outcome: ImageOutcome
+
+
+def identify(plan: RelabelPlan, ref: ImageRef) -> IdentifiedItem | ImageOutcome:
+    """Read an image and tell whether there is anything to do; if not, its final outcome."""
+    outcome = ImageOutcome(ref.relative, ref.source)
+    try:
+        if ref.problem:
+            raise ImageError(ref.problem)
+        content = read_image(ref.file)
+        label = plan.rule.label_of(ref)
+    except (ImageError, MemoryError) as error:
+        return outcome.failed(_reason(error))
+    fingerprint = plan.fingerprint(ref, content, label)
+    if not plan.overwrite and (done := finished_outcome(plan, ref, outcome, label, fingerprint)):
+        return done
+    if label is not None:
+        outcome = replace(outcome, label=plan.spec.classes[label.index], label_source=label.source)
+        if not plan.targets_of(label.index):
+            return outcome.skipped(OWN_CLASS)
+    return IdentifiedItem(ref, content, label, fingerprint, outcome)
+
+
+def load(plan: RelabelPlan, ref: ImageRef) -> LoadedItem | ImageOutcome:
+    """Read, decode and prepare an image; or its final outcome, if there is nothing to draw."""
+    found = identify(plan, ref)
+    if isinstance(found, ImageOutcome):
+        return found
+    try:
+        image = load_image(found.content, plan.spec, invert=plan.invert)
+    except (ImageError, MemoryError) as error:
+        prepared = error.preprocessing if isinstance(error, ImageError) else {}
+        return replace(found.outcome, prepared=prepared).failed(_reason(error))
+    outcome = replace(found.outcome, prepared=image.preprocessing.to_dict())
+    return LoadedItem(ref, image, found.label, found.fingerprint, outcome)
+
+
+def commit(plan: RelabelPlan, folder: OutputFolder, ref: ImageRef, rendered: Rendered) -> ImageOutcome:
+    """Write an image's files; the one step that changes anything.
+
+    Raises:
+        OutputError: the output folder cannot be written.
+    """
+    try:
+        for name in rendered.outputs:
+            check_replaceable(
+                plan.out / name, image=ref.file, sources=plan.sources, out=plan.out, overwrite=plan.overwrite
+            )
+        # Before the first file is written: an image counts as finished as soon as all others exist.
+        _remove_obsolete(plan, ref, rendered)
+        for name, content in rendered.files:
+            folder.write(name, content)
+    except ImageError as error:
+        return replace(
+            rendered.outcome, targets=(), outputs=(), judged=None, judged_wrong=(), left_out=()
+        ).failed(str(error))
+    return rendered.outcome
+
+
+def _remove_obsolete(plan: RelabelPlan, ref: ImageRef, rendered: Rendered) -> None:
+    """Delete tiles of an earlier run that this one would not have written."""
+    if rendered.wrong_label is not None:
+        file = plan.out / rendered.wrong_label
+        if (read_provenance(file) or {}).get("source") == printable(ref.relative):
+            storage.remove(file)
+    for name in rendered.left_out:
+        if read_provenance(plan.out / name) is not None:
+            storage.remove(plan.out / name)
+
+
+class Worker:
+    """A plan with its model and judge loaded: what one process holds."""
+
+    def __init__(
+        self,
+        plan: RelabelPlan,
+        folder: OutputFolder,
+        *,
+        device: str = "auto",
+        batch_size: int | None = None,
+    ) -> None:
+        """Load the model, and the judge if there is a check.
+
+        Args:
+            plan: of the run.
+            folder: where it writes, already created.
+            device: as ``--device``.
+            batch_size: images per batch; ``None`` chooses by the device.
+
+        Raises:
+            WeightsError: a weights file is damaged.
+            UserError: no such device, or a precision that it does not support.
+        """
+        self.plan = plan
+        self.folder = folder
+        self.relabeller = Relabeller(
+            plan.model_file, device=device, precision=plan.precision, batch_size=batch_size
+        )
+        self.judge: Judge | None = None
+        if plan.judge_file is not None:
+            # All tiles of a batch at once: one shape for the whole run.
+            tiles = self.relabeller.batch_size * max(1, plan.max_targets)
+            self.judge = Judge(plan.judge_file, device=device, batch_size=tiles)
+
+    def load(self, ref: ImageRef) -> LoadedItem | ImageOutcome:
+        """See :func:`load`."""
+        return load(self.plan, ref)
+
+    def draw(self, items: Sequence[LoadedItem | ImageOutcome]) -> list[RelabelledItem | ImageOutcome]:
+        """Draw the loaded images among these, in one batch; what is final already stays as it is."""
+        loaded = [item for item in items if isinstance(item, LoadedItem)]
+        drawn = iter(relabel_batch(self.plan, self.relabeller, self.judge, loaded) if loaded else ())
+        return [next(drawn) if isinstance(item, LoadedItem) else item for item in items]
+
+    def write(self, drawn: RelabelledItem | ImageOutcome) -> ImageOutcome:
+        """Render and write the pictures of an image."""
+        if isinstance(drawn, ImageOutcome):
+            return drawn
+        return commit(self.plan, self.folder, drawn.item.ref, render(self.plan, drawn))
+
+    def draw_and_write(self, items: Sequence[LoadedItem | ImageOutcome]) -> list[ImageOutcome]:
+        """Both, in one thread."""
+        return [self.write(drawn) for drawn in self.draw(items)]
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ImageError) else "too large for the memory of this machine"

@@ -1,0 +1,336 @@
+"""The one place that reads and writes files.
+
+Every file is written whole or not at all: to a temporary name beside it, then renamed. Everything
+above works with bytes and paths, so that another kind of storage is a matter of this module alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import itertools
+import os
+import platform
+import re
+import shutil
+import stat
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from cvae_cli.errors import ImageError, OutputError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+NO_SUCH_NAME = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
+"""Errors of a file system that cannot have a name; another name may be fine."""
+
+_BINARY = getattr(os, "O_BINARY", 0)
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_STARTED = f"{time.time_ns():x}"
+_SERIAL = itertools.count()
+
+
+# Looking
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file or a folder; ``False`` too for a name that cannot be."""
+    return os.path.exists(path)  # noqa: PTH110 - unlike Path it answers False for such names
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; ``False`` too for a name that cannot be."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; ``False`` too for a name that cannot be."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_empty_folder(path: Path) -> bool:
+    """Whether this is a folder with nothing in it."""
+    return is_folder(path) and not os.listdir(path)
+
+
+def size_of(path: Path) -> int | None:
+    """Size in bytes, or ``None`` if it cannot be had."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def is_same_file(a: Path, b: Path) -> bool:
+    """Whether two paths lead to one file; ``False`` where one of them leads nowhere."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
+
+
+def list_folder(folder: Path) -> list[tuple[str, bool]]:
+    """The entries of a folder, sorted by name, and whether each is a folder. Raises OSError."""
+    with os.scandir(folder) as entries:
+        return sorted((entry.name, entry.is_dir()) for entry in entries)
+
+
+# Reading
+
+
+def read_bytes(file: Path) -> bytes:
+    """The content of a file. Raises OSError."""
+    return file.read_bytes()
+
+
+def read_head(file: Path, size: int) -> bytes:
+    """The first bytes of a file. Raises OSError."""
+    with file.open("rb") as stream:
+        return stream.read(size)
+
+
+def open_to_read(file: Path) -> IO[bytes]:
+    """A stream of a file's bytes. Raises OSError."""
+    return file.open("rb")
+
+
+def read_text(file: Path, *, errors: str = "strict") -> str:
+    """The content of a text file in UTF-8, without a byte-order mark. Raises OSError, UnicodeDecodeError."""
+    with file.open(newline="", encoding="utf-8-sig", errors=errors) as stream:
+        return stream.read()
+
+
+def read_image_bytes(
+    file: Path, *, max_bytes: int, large_bytes: int, may_be_image: Callable[[bytes], bool]
+) -> bytes:
+    """The bytes of a regular file that is taken for an image.
+
+    Args:
+        file: where it is.
+        max_bytes: size above which nothing is read.
+        large_bytes: size above which the first four bytes are looked at before the rest is read.
+        may_be_image: whether those four bytes can begin an image.
+
+    Raises:
+        ImageError: it vanished, may not be read, is not a regular file (a pipe or a device would
+            block or never end), is empty, or is too large.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe without a writer must not wait for one.
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    except FileNotFoundError:
+        raise ImageError("no such file") from None
+    except PermissionError:
+        raise ImageError("permission denied") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode):
+            raise ImageError("not a regular file")
+        if info.st_size > max_bytes:
+            raise ImageError(
+                f"file of {info.st_size / 1e9:.1f} GB is over the limit of {max_bytes / 1e9:g} GB"
+            )
+        if info.st_size > large_bytes:
+            if not may_be_image(os.read(descriptor, 4)):
+                raise ImageError("not an image, or its header is damaged")
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        # The second read finds the end, since a file may grow meanwhile.
+        parts = [os.read(descriptor, info.st_size + 1)]
+        while sum(map(len, parts)) <= max_bytes and (part := os.read(descriptor, 1 << 20)):
+            parts.append(part)
+        content = parts[0] if len(parts) == 1 else b"".join(parts)
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    finally:
+        os.close(descriptor)
+    if not content:
+        raise ImageError("empty file")
+    return content
+
+
+# Writing
+
+
+def write_file(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all, making its folder if needed.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        replace_file(file, content)
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """As :func:`write_file`, but raises the system's OSError."""
+    temporary = file.parent / temporary_name()
+    try:
+        try:
+            _write(temporary, content)
+        except FileNotFoundError:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _write(temporary, content)
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write(file: Path, content: bytes) -> None:
+    """As :meth:`Path.write_bytes`, in half the system calls, which dominate the cost of small files."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
+
+
+def to_bytes(write: Callable[[IO[bytes]], None]) -> bytes:
+    """What a function writes to a stream."""
+    stream = io.BytesIO()
+    write(stream)
+    return stream.getvalue()
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file its final name, replacing what is there. Raises OSError."""
+    os.replace(source, target)
+
+
+def remove(file: Path) -> None:
+    """Delete a file if it is there. Raises OSError."""
+    file.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if needed. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def make_writable_folder(folder: Path) -> None:
+    """Make a folder if needed, and try that a file can be written in it. Raises OSError."""
+    make_folder(folder)
+    probe = folder / temporary_name()
+    probe.touch()
+    probe.unlink()
+
+
+def discard(descriptor: int) -> None:
+    """Lead an open descriptor nowhere: what is still written to it is lost without an error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+# Temporary files
+
+
+def temporary_name() -> str:
+    """A hidden name that tells which process it belongs to: see :func:`clear_abandoned`."""
+    return f".cvae-{_HOST}-{os.getpid()}-{_STARTED}-{next(_SERIAL)}.part"
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Delete what a killed run left half-written in a folder."""
+    for name in os.listdir(folder):
+        if is_abandoned(name):
+            (folder / name).unlink(missing_ok=True)
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether this names the temporary file of a process of this machine that no longer runs."""
+    match = re.fullmatch(r"\.cvae-([0-9a-f]{8})-(\d+)-([0-9a-f]+)-\d+\.part", name)
+    if match is None or match[1] != _HOST or os.name != "posix":
+        return False
+    if int(match[2]) == os.getpid():
+        # In a container each run may have the same number.
+        return match[3] != _STARTED
+    try:
+        os.kill(int(match[2]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is deleted afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def unpack_gzip(file: Path, target: Path) -> None:
+    """Unpack a ``.gz`` file. Raises OSError, EOFError or zlib.error if it is damaged."""
+    with gzip.open(file) as packed, target.open("wb") as unpacked:
+        shutil.copyfileobj(packed, unpacked)
+
+
+# Streams of lines
+
+
+class LineStream:
+    """A file of lines that appears under its name when it is closed.
+
+    Until then the file is ``NAME.part``. A second process that writes to the same name at the same
+    time gets a hidden file of its own; the one that closes last leaves its lines.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Open the stream. Raises OSError."""
+        self.file = file
+        self.partial = file.with_name(f"{file.name}.part")
+        self._stream = self._open_locked() or self._open_hidden()
+
+    def write(self, line: str) -> None:
+        """Add a line, without its line break. Raises OSError."""
+        self._stream.write(line + "\n")
+
+    def close(self) -> None:
+        """Give the file its name. Raises OSError."""
+        with self._stream:
+            # Renamed while the lock is held, so that no other run starts writing what is renamed.
+            if fcntl is not None:
+                os.replace(self.partial, self.file)
+        if fcntl is None:
+            os.replace(self.partial, self.file)
+
+    def _open_locked(self) -> IO[str] | None:
+        """``NAME.part``, emptied, if no other run is writing it."""
+        while fcntl is not None:
+            stream = self._open("a")
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(stream.fileno()), self.partial.stat()):
+                    stream.truncate(0)
+                    return stream
+            except FileNotFoundError:
+                pass
+            except OSError:  # locked, or a file system without locks
+                stream.close()
+                return None
+            # The other run ended and renamed the file before it was locked: try again.
+            with suppress(OSError):
+                stream.close()
+        return None
+
+    def _open_hidden(self) -> IO[str]:
+        self.partial = self.partial.with_name(temporary_name())
+        return self._open("w")
+
+    def _open(self, mode: str) -> IO[str]:
+        return self.partial.open(mode, encoding="utf-8", newline="\n", buffering=1)

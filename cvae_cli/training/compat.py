@@ -1,0 +1,162 @@
+"""What differs between pytorch-lightning 1.9 and 2.x, and what Lightning must not leave behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cvae_cli import storage
+from cvae_cli.model.device import bf16_is_fast, resolve_device
+
+with warnings.catch_warnings():
+    # Lightning 1.9 imports what its setuptools warns about.
+    warnings.simplefilter("ignore")
+    import pytorch_lightning as pl
+    from pytorch_lightning.loggers.logger import Logger
+    from pytorch_lightning.plugins import CheckpointIO
+    from pytorch_lightning.utilities import rank_zero_only
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+__all__ = [
+    "UNUSABLE",
+    "TensorBoardLogs",
+    "WholeCheckpoints",
+    "accelerator",
+    "is_main_process",
+    "pl",
+    "precision",
+    "quiet",
+    "seeded",
+    "strategy",
+]
+
+UNUSABLE = (MisconfigurationException, ValueError, RuntimeError, ImportError)
+"""What Lightning raises for devices, nodes and strategies that this machine does not have."""
+
+_LOGGERS = ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric")
+_MAJOR = int(pl.__version__.split(".")[0])
+
+
+def accelerator(device: str) -> str:
+    """Lightning's name for ``--device``."""
+    return {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device]
+
+
+def strategy(asked: str, processes: int) -> Any:
+    """Lightning's strategy for ``--strategy``; ``auto`` is DDP for several processes."""
+    if asked != "auto":
+        return asked
+    if processes > 1:
+        return "ddp"
+    return "auto" if _MAJOR >= 2 else None
+
+
+def precision(asked: str, device: str) -> Any:
+    """Lightning's precision for ``--precision``; ``auto`` is bf16 where that is fast, else fp32."""
+    if asked == "auto":
+        asked = "bf16" if bf16_is_fast(resolve_device(device)) else "fp32"
+    if _MAJOR >= 2:
+        return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[asked]
+    return {"fp32": 32, "bf16": "bf16", "fp16": 16}[asked]
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for the run, where several train together."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Lightning's advice, which is meant for its own users; cvae says what ours must know."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning|lightning_fabric)\b.*")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generators, and restore them afterwards; nothing here uses others."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+class WholeCheckpoints(CheckpointIO):  # type: ignore[misc]
+    """Checkpoints written whole or not at all, and read without executing anything.
+
+    Lightning's own go through a library that takes ``::`` in a path for a chain of file systems.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint; a kill in between leaves the old one whole."""
+        storage.write_file(Path(path), storage.to_bytes(lambda stream: torch.save(checkpoint, stream)))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, **options: Any) -> dict[str, Any]:
+        """Read a checkpoint: tensors, numbers and strings only."""
+        with storage.open_to_read(Path(path)) as stream:
+            return torch.load(stream, map_location=map_location, weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete a checkpoint."""
+        storage.remove(Path(path))
+
+
+class TensorBoardLogs(Logger):  # type: ignore[misc]
+    """TensorBoard's writer on a plain folder, for the same reason as :class:`WholeCheckpoints`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is written yet."""
+        super().__init__()
+        self.folder = folder
+        self._writer: Any = None
+
+    @property
+    def name(self) -> str:
+        """Lightning asks for one."""
+        return "logs"
+
+    @property
+    def version(self) -> str:
+        """Lightning asks for one."""
+        return ""
+
+    @property
+    def experiment(self) -> Any:
+        """The ``SummaryWriter``."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder))
+        return self._writer
+
+    @rank_zero_only  # type: ignore[untyped-decorator]
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Write scalars."""
+        for name, value in metrics.items():
+            self.experiment.add_scalar(name, value, step)
+
+    @rank_zero_only  # type: ignore[untyped-decorator]
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """``run.json`` holds them."""
+
+    @rank_zero_only  # type: ignore[untyped-decorator]
+    def finalize(self, status: str) -> None:
+        """Write what is still buffered."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,135 @@
+"""Lightning's view of a training run: steps, logs, the optimiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvae_cli.data.labelled import LabelledImages
+from cvae_cli.model.canvas import from_canvas, to_canvas
+from cvae_cli.training.classifier import pretrain_classifier
+from cvae_cli.training.compat import pl
+from cvae_cli.training.objective import Objective
+from cvae_cli.training.recipes import Recipe
+
+_CLASS_IMAGES = 20_000
+"""Training images from which the style and the latents of each class are measured, at most."""
+_PICTURE_ROWS = 10
+
+
+class TrainingModule(pl.LightningModule):  # type: ignore[misc]
+    """An :class:`Objective` as Lightning trains it."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        training: LabelledImages,
+        pretraining: Callable[[int, int], None] = lambda done, steps: None,
+    ) -> None:
+        """Build the networks of a recipe.
+
+        Args:
+            recipe: what to train, and how.
+            training: real training images.
+            pretraining: called after each step of the classifier's pre-training.
+        """
+        super().__init__()
+        self.recipe = recipe
+        self.training_images = training
+        self.class_images = training.subset(torch.arange(min(_CLASS_IMAGES, len(training))))
+        self.objective = Objective(recipe)
+        self.objective.style_targets.fit(self.class_images.images, self.class_images.labels)
+        self.terms: dict[str, Tensor] = {}
+        self._pretraining = pretraining
+
+    def on_fit_start(self) -> None:
+        """Pre-train the classifier, if the recipe says so and the run is new."""
+        networks = self.objective.networks
+        if not self.recipe.classifier.pretrain_epochs or networks.steps > 0:
+            return
+        classifier = networks.model.classifier
+        if self.trainer.is_global_zero:
+            pretrain_classifier(
+                classifier,
+                self.recipe,
+                self.training_images.images,
+                self.training_images.labels,
+                device=self.device,
+                bf16="bf16" in str(self.trainer.precision),
+                progress=self._pretraining,
+            )
+        state = self.trainer.strategy.broadcast(classifier.state_dict())
+        classifier.load_state_dict(state)
+        networks.ema.classifier.load_state_dict(state)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """One step's loss."""
+        # Checked in every step, since a run that is resumed within an epoch has no start of it.
+        if self.current_epoch >= self.recipe.fine_tuning_begins(int(self.trainer.max_epochs or 0)):
+            self.objective.begin_fine_tuning(self.class_images.images, self.class_images.labels)
+        terms = self.objective.training_terms(*batch)
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        self.log_dict(self.terms)
+        return terms["loss"]
+
+    def on_validation_epoch_start(self) -> None:
+        """Align the EMA, which is what is validated and exported."""
+        self.objective.align_ema(self.class_images.images, self.class_images.labels)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log the EMA's terms, as ``val_NAME``, over all validation images."""
+        terms = self.objective.validation_terms(*batch)
+        self.log_dict(
+            {f"val_{name}": value.float() for name, value in terms.items()},
+            sync_dist=True,
+            batch_size=len(batch[1]),
+        )
+        if batch_idx == 0 and self.trainer.is_global_zero:
+            self._log_pictures(*batch)
+
+    def measure(self, data: LabelledImages, count: int = 2000) -> dict[str, float]:
+        """The EMA's terms on some validation images, outside of Lightning's loops."""
+        self.eval()
+        self.on_validation_epoch_start()
+        images, labels = data.images[:count].to(self.device), data.labels[:count].to(self.device)
+        terms = self.objective.validation_terms(images, labels)
+        return {name: float(value) for name, value in terms.items()}
+
+    def configure_optimizers(self) -> Any:
+        """Adam; linear warm-up, then half a cosine down to zero."""
+        options = self.recipe.optimizer
+        optimizer = torch.optim.Adam(self.objective.networks.parameter_groups(), betas=options.betas)
+        total = int(self.trainer.estimated_stepping_batches)
+        warmup = min(options.warmup_steps, max(1, total // 10))
+
+        def factor(step: int) -> float:
+            return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @torch.no_grad()
+    def _log_pictures(self, images: Tensor, y: Tensor) -> None:
+        """``reconstruction``: originals above their reconstructions; ``relabelled``: one row per image."""
+        writer = getattr(self.logger, "experiment", None)
+        if writer is None or not hasattr(writer, "add_image"):
+            return
+        spec, model = self.recipe.spec, self.objective.networks.ema
+        images, y = images[:_PICTURE_ROWS], y[:_PICTURE_ROWS]
+        mu, _ = model.encode(to_canvas(images, spec.canvas_size), y)
+        every = torch.arange(spec.num_classes, device=y.device).expand(len(y), -1)
+        tiles = from_canvas(model.relabel(mu, every), spec.image_size)  # (N, K, C, H, W)
+        own = tiles[torch.arange(len(y)), y]
+        rows = torch.cat([images[:, None], tiles], dim=1)
+        writer.add_image("reconstruction", _mosaic(torch.stack([images, own])), self.current_epoch)
+        writer.add_image("relabelled", _mosaic(rows), self.current_epoch)
+
+
+def _mosaic(tiles: Tensor) -> Tensor:
+    """(R, K, C, H, W) uint8 to one picture (C, R*H, K*W)."""
+    rows, columns, channels, height, width = tiles.shape
+    return tiles.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width).cpu()

@@ -1,0 +1,271 @@
+"""What training minimises: the terms of one step, put together from named losses.
+
+Two networks are trained beside the VAE and never see a gradient that would make the task easier for
+it: the classifier learns from real images only, the discriminator from real and drawn ones. The VAE
+learns through *frozen* copies of both (the same weights, detached), so that one backward pass and one
+optimiser serve all three.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cvae_cli.data.augment import differentiable_augment
+from cvae_cli.model import losses
+from cvae_cli.model.canvas import to_canvas
+from cvae_cli.model.classifiers import ResidualClassifier
+from cvae_cli.training.augmentation import augment_for_classifier, augment_inputs
+from cvae_cli.training.latent_moments import LatentMoments
+from cvae_cli.training.networks import Networks, frozen
+from cvae_cli.training.recipes import LossWeights, Recipe
+from cvae_cli.training.style_targets import StyleTargets
+
+Terms = dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """The terms that the networks of a training run are trained with."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Build the networks of a recipe, with random weights."""
+        super().__init__()
+        self.recipe = recipe
+        self.networks = Networks(recipe)
+        self.style_targets = StyleTargets(recipe.spec)
+        spec = recipe.spec
+        self.latent_moments = LatentMoments(recipe.alignment, spec.num_classes, spec.latent_dim)
+
+    @property
+    def weights(self) -> LossWeights:
+        """The factors of the terms at this time."""
+        fine_tuning = self.recipe.fine_tuning if self.networks.fine_tuning else None
+        return fine_tuning or self.recipe.loss
+
+    def to_input(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 at native size to the network's float32 canvas."""
+        return to_canvas(images, self.recipe.spec.canvas_size)
+
+    def align_ema(self, images: Tensor, y: Tensor) -> None:
+        """Fit the alignment of the EMA to its own latents.
+
+        Args:
+            images: (N, C, H, W) uint8, real training images.
+            y: (N,) int64.
+        """
+        ema = self.networks.ema
+        if not self.networks.fine_tuning:
+            self.latent_moments.fit_exactly(
+                ema.alignment, lambda part, labels: ema.encoder(self.to_input(part), labels), images, y
+            )
+
+    def begin_fine_tuning(self, images: Tensor, y: Tensor) -> None:
+        """Freeze the encoder, once: from now on only the decoder is trained.
+
+        While the encoder changes, its alignment, which is measured, always lags a little. By that lag the
+        decoder can tell latents that come from another class, and obeys the label for those alone: what
+        is drawn once training has ended looks as if it had never learned to. So the final lesson is
+        given to the decoder alone, with the EMA's encoder and its exact alignment.
+
+        Args:
+            images: (N, C, H, W) uint8, real training images.
+            y: (N,) int64.
+        """
+        if not self.networks.fine_tuning:
+            self.align_ema(images, y)
+            self.networks.freeze_encoder()
+
+    def training_terms(self, images: Tensor, y: Tensor) -> Terms:
+        """One step's terms; ``loss`` is the sum to minimise.
+
+        Args:
+            images: (B, C, H, W) uint8.
+            y: (B,) int64.
+        """
+        weights, networks, model = self.weights, self.networks, self.networks.model
+        x = augment_inputs(self.to_input(images), self.recipe)
+        target = other_labels(y, self.recipe.spec.num_classes)
+
+        # The image itself is drawn without the alignment: there and back is the same, and an alignment
+        # that lags cannot be exploited.
+        mu, logvar = self._encode(x, y)
+        # Half of the time a sample, as the bound requires, half the mean, as relabelling uses it;
+        # independently for both, or the decoder could tell by the noise which of them it is to draw.
+        own_latent, tile_latent = (_sample_or_mean(mu, logvar) for _ in range(2))
+        aligned = model.alignment.inverse(model.alignment(tile_latent, y), target)
+        # One pass of the decoder draws both, the image as itself and as something else.
+        logits = model.decoder(torch.cat([own_latent, aligned]), torch.cat([y, target]))
+        own_logits, tile_logits = logits.chunk(2)
+        tile = torch.sigmoid(tile_logits)
+
+        recon_loss = model.recon_loss(own_logits, x)
+        # Relative to N(class mean, I), not to the prior in the shared space: that follows the latents,
+        # and they would shrink together without end.
+        kl = losses.gaussian_kl(mu.float() - model.alignment.class_mean[y], logvar)
+        terms = {"recon_loss": recon_loss, "kl": kl, "elbo": -(recon_loss + kl)}
+        loss = weights.recon * recon_loss + weights.kl * kl
+        if weights.sharpness:
+            terms["sharpness"] = losses.absolute_error(own_logits, x)
+            loss = loss + weights.sharpness * terms["sharpness"]
+        if not self.recipe.classifier.frozen:
+            terms["classifier"] = self._classifier_loss(x, y)
+            loss = loss + terms["classifier"]
+        if weights.cycle:
+            terms["cycle"] = self._cycle(tile, target, tile_latent, y)
+            loss = loss + weights.cycle * terms["cycle"]
+        if weights.style:
+            terms["style"] = self.style_targets.difference(x, y, tile, target)
+            loss = loss + weights.style * terms["style"]
+        terms |= self._critics(x, y, tile, target, own_logits)
+        for name in ("target", "realism", "features", "perceptual"):
+            if name in terms:
+                loss = loss + getattr(weights, name) * terms[name]
+        if "discriminator" in terms:
+            loss = loss + terms["discriminator"]
+
+        if networks.fine_tuning:
+            # Zero, but DistributedDataParallel waits for a gradient of every parameter.
+            loss = loss + 0.0 * torch.stack([value.sum() for value in model.encoder.parameters()]).sum()
+        else:
+            self.latent_moments.follow(
+                model.alignment, mu, logvar, y,
+                step=networks.steps, warmup_steps=self.recipe.optimizer.warmup_steps,
+            )  # fmt: skip
+        terms["loss"] = loss
+        return terms
+
+    def _encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """``mu`` and ``logvar`` of the encoder, which learns from them unless it is frozen."""
+        encoder = self.networks.model.encoder
+        mu, logvar = frozen(encoder, x, y) if self.networks.fine_tuning else encoder(x, y)
+        return mu, logvar
+
+    def _classifier_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        x = augment_for_classifier(x, self.recipe)
+        return F.cross_entropy(self.networks.model.classify(x).float(), y)
+
+    def _cycle(self, tile: Tensor, target: Tensor, latent: Tensor, y: Tensor) -> Tensor:
+        """How far the latents of tiles are from the latents that they were drawn from."""
+        alignment = self.networks.model.alignment
+        some = slice(max(1, round(self.recipe.cycle_share * len(tile))))
+        again = alignment(self._encode(tile[some], target[some])[0], target[some])
+        # Compared where the decoder would take them to draw the image itself again.
+        returned = alignment.inverse(again, y[some])
+        return (returned - latent[some].detach()).square().sum(dim=1).mean()
+
+    def _critics(self, x: Tensor, y: Tensor, tile: Tensor, target: Tensor, own_logits: Tensor) -> Terms:
+        """What the classifier and the discriminators make of what was drawn, and their own loss."""
+        networks, weights = self.networks, self.weights
+        drawn, labels = tile, target
+        if weights.features or weights.perceptual or networks.feature_discriminator is not None:
+            drawn, labels = torch.cat([tile, torch.sigmoid(own_logits)]), torch.cat([target, y])
+        images = torch.cat([x, drawn])
+        if self.recipe.discriminator.augment:
+            images = differentiable_augment(images, groups=len(images) // len(x))
+        count, tiles, every = len(x), len(tile), torch.cat([y, labels])
+
+        classifier = networks.model.classifier
+        if isinstance(classifier, ResidualClassifier) and self.recipe.classifier.frozen:
+            terms, tile_logits = self._on_feature_maps(classifier, images, every, count, tiles)
+        else:
+            terms, tile_logits = {}, frozen(classifier, tile)
+        cross_entropy = F.cross_entropy(tile_logits.float(), target, reduction="none")
+        terms["target"] = self._misclassified(cross_entropy)
+        if networks.discriminator is not None:
+            for name, value in self._on_pixels(networks.discriminator, images, every, count).items():
+                terms[name] = terms[name] + value if name in terms else value
+        return terms
+
+    def _on_feature_maps(
+        self, classifier: ResidualClassifier, images: Tensor, every: Tensor, count: int, tiles: int
+    ) -> tuple[Terms, Tensor]:
+        """One pass of the frozen classifier for its logits, realism and likeness of reconstructions.
+
+        Args:
+            classifier: pre-trained and frozen.
+            images: (B, C, H, W): real images, tiles, then reconstructions.
+            every: (B,) int64, their labels.
+            count: how many are real.
+            tiles: how many are tiles.
+
+        Returns:
+            The terms, and the logits of the tiles, (tiles, K).
+        """
+        terms: Terms = {}
+        with torch.no_grad():
+            real_maps = classifier.maps(images[:count])
+        maps = classifier.maps(images[count:])
+        logits = classifier.logits([part[:tiles] for part in maps])
+        if self.weights.perceptual:
+            pairs = zip(maps, real_maps, strict=True)
+            each = [F.l1_loss(drawn[tiles:].float(), real.float()) for drawn, real in pairs]
+            terms["perceptual"] = torch.stack(each).sum()
+        discriminator = self.networks.feature_discriminator
+        if discriminator is not None:
+            both = [torch.cat([real, drawn.detach()]) for real, drawn in zip(real_maps, maps, strict=True)]
+            scores = discriminator(both, every)
+            terms["discriminator"] = losses.discriminator_hinge(scores[:count], scores[count:])
+            terms["realism"] = -frozen(discriminator, maps, every[count:]).float().mean()
+        return terms, logits
+
+    def _on_pixels(self, discriminator: nn.Module, images: Tensor, every: Tensor, count: int) -> Terms:
+        """Realism, likeness of reconstructions, and the discriminator's own loss."""
+        scores, maps = discriminator(images.detach(), every)
+        drawn_scores, drawn_maps = frozen(discriminator, images[count:], every[count:])
+        terms = {
+            "discriminator": losses.discriminator_hinge(scores[:count], scores[count:]),
+            "realism": -drawn_scores.float().mean(),
+        }
+        if self.weights.features:
+            pairs = zip(maps, drawn_maps, strict=True)
+            each = [F.l1_loss(b[count:].float(), a[:count].detach().float()) for a, b in pairs]
+            terms["features"] = torch.stack(each).sum()
+        return terms
+
+    def _misclassified(self, cross_entropy: Tensor) -> Tensor:
+        """What the classifier's cross-entropy of each tile, (B,), adds up to."""
+        options = self.recipe.classifier
+        beyond = F.relu(cross_entropy - options.margin)
+        return (beyond + options.square * beyond.square()).mean()
+
+    @torch.no_grad()
+    def validation_terms(self, images: Tensor, y: Tensor) -> Terms:
+        """The EMA's terms on validation images; ``objective`` is what epochs are compared by.
+
+        ``label_effect`` is the mean absolute change, in grey levels (0-255), of what is drawn when only
+        the label changes; ``effectiveness`` the share of tiles that the model's own classifier
+        recognises as their target.
+
+        Args:
+            images: (B, C, H, W) uint8.
+            y: (B,) int64.
+        """
+        model, weights = self.networks.ema, self.weights
+        x = self.to_input(images)
+        mu, _ = model.encode(x, y)
+        target = other_labels(y, self.recipe.spec.num_classes)
+        bound = model(x, y)
+        own, tile = model.decode(mu, y), model.decode(mu, target)
+        logits = model.classify(tile).float()
+        objective = weights.recon * bound.recon_loss + weights.kl * bound.kl
+        if weights.sharpness:
+            objective = objective + weights.sharpness * (own.float() - x).abs().sum() / len(x)
+        return {
+            **bound._asdict(),
+            "objective": objective + weights.target * F.cross_entropy(logits, target),
+            "label_effect": 255.0 * (own.float() - tile.float()).abs().mean(),
+            "effectiveness": (logits.argmax(dim=1) == target).float().mean(),
+            "accuracy": (model.classify(x).argmax(dim=1) == y).float().mean(),
+        }
+
+
+def other_labels(y: Tensor, num_classes: int) -> Tensor:
+    """For each label a different one, uniformly at random; (B,) int64."""
+    return (y + torch.randint(1, num_classes, y.shape, device=y.device)) % num_classes
+
+
+def _sample_or_mean(mu: Tensor, logvar: Tensor) -> Tensor:
+    """For each image of a batch a sample of its posterior, or its mean; (B, Z) float32."""
+    sampled = torch.randint(0, 2, (len(mu), 1), device=mu.device)
+    return mu.float() + sampled * torch.randn_like(mu) * (0.5 * logvar).exp()

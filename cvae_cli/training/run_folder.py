@@ -1,0 +1,78 @@
+"""The folder of a training run: which one, what it holds, and whether a run may go on in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cvae_cli import storage
+from cvae_cli.errors import OutputError, UserError
+from cvae_cli.training.recipes import Recipe
+
+CHECKPOINT = "last.ckpt"
+WEIGHTS = "model.safetensors"
+LOGS = "logs"
+_DESCRIPTION = "run.json"
+_MAX_RUNS = 10_000
+
+
+def choose_run_folder(name: str, *, resume: bool, runs: Path = Path("runs")) -> Path:
+    """``runs/NAME``, or the next one that does not exist; with ``resume`` the latest that does.
+
+    Raises:
+        UserError: there is none to resume.
+    """
+    candidates = [runs / name, *(runs / f"{name}-{number}" for number in range(2, _MAX_RUNS))]
+    free = next(number for number, folder in enumerate(candidates) if not storage.exists(folder))
+    if not resume:
+        return candidates[free]
+    if not free:
+        raise UserError(f"there is no run of {name} in {runs}/ to resume; leave out --resume.")
+    return candidates[free - 1]
+
+
+def describe_run(data_set: str, seed: int, recipe: Recipe) -> dict[str, Any]:
+    """What must not change when a run is resumed, as ``run.json`` holds it."""
+    return {"data": data_set, "seed": seed, "recipe": recipe.to_dict()}
+
+
+def check_run_folder(folder: Path, description: dict[str, Any], *, resume: bool) -> None:
+    """Check that a run may start, or go on, in a folder.
+
+    Raises:
+        UserError: the folder is not empty, or holds no run or another one.
+    """
+    if not resume:
+        if storage.exists(folder) and not storage.is_empty_folder(folder):
+            raise UserError(
+                f"{folder} is not empty: add --resume to continue that run, or name another --out."
+            )
+        return
+    if not storage.is_folder(folder):
+        raise UserError(f"{folder}: there is no such run to resume; leave out --resume.")
+    try:
+        found = json.loads(storage.read_text(folder / _DESCRIPTION))
+    except (OSError, ValueError):
+        raise UserError(f"{folder}: not a run folder of cvae train (no valid {_DESCRIPTION}).") from None
+    # Through JSON, so that tuples and lists compare equal.
+    if found != json.loads(json.dumps(description)):
+        raise UserError(
+            f"{folder}: this run was started with other data, another seed, batch size, learning rate or "
+            "recipe; repeat its command, with --resume added."
+        )
+
+
+def create_run_folder(folder: Path, description: dict[str, Any], *, resume: bool) -> None:
+    """Make the folder of a new run, with its description.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        storage.make_folder(folder)
+        if not resume:
+            text = json.dumps(description, indent=2) + "\n"
+            storage.replace_file(folder / _DESCRIPTION, text.encode())
+    except OSError as error:
+        raise OutputError(f"{folder}: the run folder cannot be written: {error.strerror or error}") from error
