@@ -22,9 +22,10 @@ from commands import cvae, write_class_folders
 from PIL import Image
 from torch import Tensor
 
-from cvae_cli.engine import datasets
-from cvae_cli.engine.datasets import LabelledImages
-from cvae_cli.engine.judge import Judge, train_judge
+from cvae_cli.data import datasets
+from cvae_cli.data.labelled import LabelledImages
+from cvae_cli.judge.predict import Judge
+from cvae_cli.judge.train import train_judge
 
 RARE = ("dress", "coat", "sandal", "shirt", "ankle-boot")
 
@@ -74,7 +75,7 @@ def accuracies(data: LabelledImages, test: LabelledImages, seeds: int, scratch: 
     for seed in range(seeds):
         file = scratch / "classifier.safetensors"
         train_judge(data, file, name="classifier", data_set="part", command="none", seed=seed)
-        read = Judge(file).read(test.images.numpy()).probabilities.argmax(axis=1)
+        read = Judge(file).predict(test.images.numpy()).probabilities.argmax(axis=1)
         right = read == test.labels.numpy()
         rows.append([float(right.mean()), float(right[rare].mean()), float(right[~rare].mean())])
     return rows

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cvae_cli.engine.datasets import LabelledImages
+from cvae_cli.data.labelled import LabelledImages
 
 
 def cvae(*arguments: object) -> str:

@@ -30,10 +30,14 @@ from commands import write_class_folders
 from PIL import Image
 from prior_work import PriorWork, figure
 
-from cvae_cli.engine.datasets import load
-from cvae_cli.engine.draw import Drawer, image_target
-from cvae_cli.images import decode, grid, prepare, save
-from cvae_cli.model import weights
+from cvae_cli import storage
+from cvae_cli.data.datasets import load
+from cvae_cli.images import grid
+from cvae_cli.images.load import load_image
+from cvae_cli.images.png import encode_png
+from cvae_cli.images.prepare import LoadedImage
+from cvae_cli.inference.relabeller import Relabeller
+from cvae_cli.model import registry
 
 TARGETS = 9
 FASHION = "/usr/share/datasets/fashion-mnist"
@@ -101,43 +105,42 @@ def per_image(work: Callable[[int], object], count: int) -> float:
 
 
 def stages(files: list[Path], model: str, scratch: Path) -> dict[str, float]:
-    """CPU seconds an image of each stage by itself, on one core."""
+    """CPU seconds per image of each stage by itself, on one core."""
     torch.set_num_threads(1)
-    card = weights.read_card(weights.resolve(model))
-    target, names = image_target(card.spec), card.spec.classes[:TARGETS]
+    card = registry.read_card(registry.resolve(model))
+    names = card.spec.classes[:TARGETS]
     layout = grid.Layout(card.spec.image_size, card.spec.channels)
 
-    def load_one(number: int) -> prepare.Prepared:
-        decoded = decode.decode(decode.read_bytes(files[number]), enough=target.enough)
-        return prepare.prepare(decoded.pixels, target)
+    def load_one(number: int) -> LoadedImage:
+        return load_image(files[number], card.spec)
 
     read = [load_one(number) for number in range(len(files))]
-    drawer = Drawer(card.file, device="cpu")
-    batch = np.stack([item.native for item in read[: drawer.batch_size]])
+    relabeller = Relabeller(card.file, device="cpu")
+    batch = np.stack([item.native for item in read[: relabeller.batch_size]])
     labels = np.full(len(batch), TARGETS, np.int64)
     every = np.tile(np.arange(TARGETS), (len(batch), 1))
-    tiles = drawer.draw(batch, labels, every)
+    tiles = relabeller.draw(batch, labels, every)
 
     def compose(number: int) -> np.ndarray:
         item = read[number]
         pairs = [
-            (name, item.undo(tile)) for name, tile in zip(names, tiles[number % len(tiles)], strict=True)
+            (name, item.restore(tile)) for name, tile in zip(names, tiles[number % len(tiles)], strict=True)
         ]
         return grid.draw_row(layout, grid.Original(item.shown, "7", "folder"), pairs)
 
-    def think(_: int) -> None:
-        drawer.classify(batch)  # their folder names no class
-        drawer.draw(batch, labels, every)
+    def run_network(_: int) -> None:
+        relabeller.classify(batch)  # their folder names no class
+        relabeller.draw(batch, labels, every)
 
     cards = [compose(number) for number in range(len(files))]
     provenance = {"some": "provenance " * 20}
-    content = [save.encode_png(card, provenance) for card in cards]
+    content = [encode_png(card, provenance) for card in cards]
     return {
         "decode, prepare": per_image(load_one, len(files)),
-        "network": per_image(think, 20) / len(batch),
+        "network": per_image(run_network, 20) / len(batch),
         "compose": per_image(compose, len(files)),
-        "encode PNG": per_image(lambda i: save.encode_png(cards[i], provenance), len(files)),
-        "write": per_image(lambda i: save.write_file(scratch / f"{i}.png", content[i]), len(files)),
+        "encode PNG": per_image(lambda i: encode_png(cards[i], provenance), len(files)),
+        "write": per_image(lambda i: storage.write_file(scratch / f"{i}.png", content[i]), len(files)),
     }
 
 
@@ -152,7 +155,7 @@ def stages_on_all(files: list[Path], model: str, scratch: Path, cores: int) -> d
 
 
 def prior_work(scratch: Path, threads: int, images: int = 12) -> tuple[str, float, float]:
-    """Seconds an image of its network, and of its network and figures together."""
+    """Seconds per image of its network, and of its network and figures together."""
     torch.set_num_threads(threads)
     network = PriorWork().eval()
     x = torch.rand(TARGETS, 3, 32, 32)
@@ -198,7 +201,7 @@ def photographs(data_dir: Path, folder: Path, count: int) -> Path:
 
 
 def many(source: Path, folder: Path, count: int) -> Path:
-    """As many images as wanted, as links to those of a folder, a thousand a sub-folder."""
+    """As many images as wanted, as links to those of a folder, a thousand per sub-folder."""
     files = sorted(source.iterdir())
     for number in range(count):
         below = folder / f"{number // 1000:04}"
@@ -221,16 +224,16 @@ def memory(source: Path, scratch: Path, model: str, count: int) -> None:
 def half_precision(data_dir: Path, model: str) -> None:
     """What bf16 gains on one core, and how far its tiles are from those of fp32."""
     torch.set_num_threads(1)
-    file = weights.resolve(model)
+    file = registry.resolve(model)
     images = load("mnist", data_dir, train=False).images[:200].numpy()
     labels = np.zeros(len(images), np.int64)
     every = np.tile(np.arange(TARGETS), (len(images), 1))
     seconds, tiles = [], []
     for precision in ("fp32", "bf16"):
-        drawer = Drawer(file, device="cpu", precision=precision)
-        drawer.draw(images[:8], labels[:8], every[:8])
+        relabeller = Relabeller(file, device="cpu", precision=precision)
+        relabeller.draw(images[:8], labels[:8], every[:8])
         began = time.process_time()
-        tiles.append(drawer.draw(images, labels, every).astype(np.int16))
+        tiles.append(relabeller.draw(images, labels, every).astype(np.int16))
         seconds.append(time.process_time() - began)
     apart = np.abs(tiles[0] - tiles[1])
     print(
@@ -264,7 +267,7 @@ def crowd(source: Path, scratch: Path, model: str, count: int) -> None:
 
 def models(data_dir: Path, scratch: Path, count: int) -> None:
     """How many images a second each shipped model does, of its own test images with their labels."""
-    for name in sorted(weights.shipped()):
+    for name in sorted(registry.shipped()):
         where = Path(FASHION) if name == "fashion" and Path(FASHION).is_dir() else data_dir
         data = load(name, where, train=False)
         folder, one = scratch / f"{name}-images", scratch / f"{name}-image"

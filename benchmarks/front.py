@@ -18,13 +18,15 @@ from pathlib import Path
 
 import torch
 
-from cvae_cli.engine import datasets
-from cvae_cli.engine.draw import Drawer
-from cvae_cli.engine.evaluate import batch_size, measure
-from cvae_cli.engine.judge import Judge, train_judge
-from cvae_cli.engine.recipes import MNIST, RECIPES, Recipe
-from cvae_cli.engine.train import TrainOptions, train
-from cvae_cli.outcomes import FolderFound
+from cvae_cli.data import datasets
+from cvae_cli.data.labelled import hold_out
+from cvae_cli.evaluation.measure import measure
+from cvae_cli.evaluation.run import batch_size
+from cvae_cli.inference.relabeller import Relabeller
+from cvae_cli.judge.predict import Judge
+from cvae_cli.judge.train import train_judge
+from cvae_cli.training.recipes import MNIST, AlignmentRecipe, AugmentationRecipe, Recipe
+from cvae_cli.training.run import TrainerOptions, TrainingData, train
 
 JUDGE_SEED = 5
 JUDGE_EPOCHS = 4
@@ -37,17 +39,19 @@ def weights(**changes: float) -> Recipe:
 
 POINTS = {
     "the recipe": MNIST,
-    "no common code": replace(MNIST, common_code=0.0),
-    "common code in full": replace(MNIST, common_code=1.0),
+    "means aligned only": replace(MNIST, alignment=AlignmentRecipe(strength=0.0)),
+    "full alignment": replace(MNIST, alignment=AlignmentRecipe(strength=1.0)),
     "kl 1, sharpness 0: the plain bound": weights(kl=1.0, sharpness=0.0),
     "kl 0.5": weights(kl=0.5),
     "no style term": weights(style=0.0),
     "no discriminator": weights(realism=0.0),
     "no cycle": weights(cycle=0.0),
     "target 2": weights(target=2.0),
-    "no square of the cross-entropy": replace(MNIST, target_square=0.0),
-    "no distorted images": replace(MNIST, input_share=0.0),
-    "discriminator at the model's rate": replace(MNIST, discriminator_rate=1.0),
+    "no square of the cross-entropy": replace(MNIST, classifier=replace(MNIST.classifier, square=0.0)),
+    "no distorted images": replace(MNIST, augmentation=AugmentationRecipe()),
+    "discriminator at the model's rate": replace(
+        MNIST, discriminator=replace(MNIST.discriminator, learning_rate_factor=1.0)
+    ),
     "latent 16": replace(MNIST, spec=replace(MNIST.spec, latent_dim=16)),
 }
 COLUMNS = {
@@ -67,27 +71,8 @@ COLUMNS = {
 SHARES = {"effectiveness", "effectiveness_lowest_pair", "leakage", "precision", "recall"}
 
 
-class Silent:
-    """An observer that says nothing."""
-
-    def found(self, found: FolderFound) -> None:
-        """Nothing."""
-
-    def teaching(self, done: int, steps: int) -> None:
-        """Nothing."""
-
-    def started(self, folder: Path, epochs: int, first_epoch: int, steps: int) -> None:
-        """Nothing."""
-
-    def step(self, epoch: int, step: int, terms: dict[str, float]) -> None:
-        """Nothing."""
-
-    def epoch(self, epoch: int, metrics: dict[str, float], best: bool) -> None:
-        """Nothing."""
-
-
 def main() -> None:
-    """Train and measure the points, and print a row for each."""
+    """Train and measure the points, and print one row for each."""
     parser = argparse.ArgumentParser(description="What each part of the MNIST recipe does.")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--epochs", type=int, default=2)
@@ -95,7 +80,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(POINTS), help="names of points")
     arguments = parser.parse_args()
     full = datasets.load("mnist", arguments.data_dir, train=True)
-    training, validation = datasets.hold_out(full, MNIST.validation_images)
+    training, validation = hold_out(full, MNIST.validation_images)
     some = validation.subset(torch.arange(min(arguments.images, len(validation))))
     print(f"{arguments.epochs} epochs, {len(some)} held-out training images, torch {torch.__version__}")
     print("| point | " + " | ".join(COLUMNS.values()) + " | minutes |")
@@ -114,13 +99,13 @@ def main() -> None:
         judge = Judge(file)
         for number, name in enumerate(arguments.only):
             began = time.monotonic()
-            RECIPES["mnist"] = POINTS[name]
             out = Path(folder) / str(number)
-            train(TrainOptions(data_dir=arguments.data_dir, epochs=arguments.epochs, out=out), Silent())
+            data = TrainingData("mnist", "mnist", training, validation)
+            train(POINTS[name], data, out, TrainerOptions(epochs=arguments.epochs))
             minutes = (time.monotonic() - began) / 60
-            drawer = Drawer(out / "model.safetensors", batch_size=batch_size(MNIST.spec))
-            _, figures = measure(drawer, judge, some, training)
-            values = {figure.name: figure.value for figure in figures}
+            relabeller = Relabeller(out / "model.safetensors", batch_size=batch_size(MNIST.spec))
+            _, metrics = measure(relabeller, judge, some, training)
+            values = {metric.name: metric.value for metric in metrics}
             cells = [f"{100 * values[key]:.2f}" if key in SHARES else f"{values[key]:.3f}" for key in COLUMNS]
             print(f"| {name} | " + " | ".join(cells) + f" | {minutes:.1f} |", flush=True)
 

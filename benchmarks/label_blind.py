@@ -21,16 +21,16 @@ from commands import cvae, write_class_folders
 from matplotlib import pyplot
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cvae_cli.engine import datasets
-from cvae_cli.engine.datasets import LabelledImages
-from cvae_cli.model import weights
+from cvae_cli.data import datasets
+from cvae_cli.data.labelled import LabelledImages
+from cvae_cli.model import registry
 
 ROWS = 10
 FLAGS: dict[str, list[str]] = {"blind": ["--label-blind"], "ours": []}
 
 
 def write_images(data_dir: Path, folder: Path, count: int) -> None:
-    """The first ``count`` training images of each digit, one in ten more to choose by, and a test image."""
+    """The first ``count`` training images of each digit, one in ten more to validate on, and a test image."""
     data = datasets.load("mnist", data_dir, train=True)
     test = datasets.load("mnist", data_dir, train=False)
     write_class_folders(first(data, 0, count), folder / "train")
@@ -67,7 +67,7 @@ def main() -> None:
             asked += ("--learning-rate", arguments.learning_rate)
             cvae("train", "--data", folder, "--image-size", 28, "--channels", 1, "--out", run, *asked)
             where = ("--data", "mnist", "--data-dir", arguments.data_dir, "--limit", arguments.limit)
-            judge = weights.shipped("judge")["mnist-judge"]
+            judge = registry.shipped("judge")["mnist-judge"]
             found[name] = json.loads(cvae("evaluate", "--model", run, *where, "--judge", judge, "--json"))
             sheet = arguments.out / f"{name}.png"
             cvae("grid", folder / "test", "--model", run, "--rows", ROWS, "--out", sheet)

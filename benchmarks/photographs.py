@@ -2,7 +2,7 @@
 
     python benchmarks/photographs.py --data-dir data
 
-Prints a row a metric: the shipped model, and the same network trained on nothing but the bound
+Prints one row per metric: the shipped model, and the same network trained on nothing but the bound
 (a conditional VAE whose label nobody asks for), both on the test images, by the shipped judge.
 
 The last rows are a second judge, which shares with the first neither architecture nor objective
@@ -23,22 +23,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from front import Silent
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cvae_cli.engine import datasets
-from cvae_cli.engine.augment import random_affine, random_flip
-from cvae_cli.engine.datasets import LabelledImages
-from cvae_cli.engine.draw import Drawer
-from cvae_cli.engine.evaluate import batch_size, measure
-from cvae_cli.engine.judge import Judge, judge_of
-from cvae_cli.engine.recipes import CIFAR10, RECIPES, LossWeights
-from cvae_cli.engine.train import TrainOptions, train
-from cvae_cli.model import weights
+from cvae_cli.data import datasets
+from cvae_cli.data.augment import random_affine, random_flip
+from cvae_cli.data.labelled import LabelledImages, hold_out
+from cvae_cli.evaluation.measure import measure
+from cvae_cli.evaluation.run import batch_size
+from cvae_cli.inference.relabeller import Relabeller
+from cvae_cli.judge.files import judge_of
+from cvae_cli.judge.predict import Judge
+from cvae_cli.model import registry
+from cvae_cli.training.recipes import CIFAR10, AlignmentRecipe, LossWeights
+from cvae_cli.training.run import TrainerOptions, TrainingData, train
 
 SEED = 11
 BATCH = 256
@@ -130,27 +131,27 @@ class Neighbours:
             found.append((weight[:, :, None] * self.votes[near.indices]).sum(dim=1).argmax(dim=1))
         return torch.cat(found).numpy()
 
-    def effectiveness(self, drawer: Drawer, test: LabelledImages) -> float:
+    def effectiveness(self, relabeller: Relabeller, test: LabelledImages) -> float:
         """The share of the tiles, of all wrong labels, that lie among photographs of their target."""
         every, hits, count = np.arange(self.classes), 0, 0
         images, labels = test.images.numpy(), test.labels.numpy()
-        for start in range(0, len(test), drawer.batch_size):
-            y = labels[start : start + drawer.batch_size]
+        for start in range(0, len(test), relabeller.batch_size):
+            y = labels[start : start + relabeller.batch_size]
             targets = np.stack([every[every != label] for label in y])  # (n, K - 1)
-            tiles = drawer.draw(images[start : start + drawer.batch_size], y, targets)
+            tiles = relabeller.draw(images[start : start + relabeller.batch_size], y, targets)
             hits += int((self.read(tiles.reshape(-1, *tiles.shape[2:])) == targets.reshape(-1)).sum())
             count += targets.size
         return hits / count
 
 
-def sheet(drawer: Drawer, test: LabelledImages, file: Path, rows: int = 10) -> None:
+def sheet(relabeller: Relabeller, test: LabelledImages, file: Path, rows: int = 10) -> None:
     """Tiles alone, a column a class, each of another test image: the first in the order of ``test``."""
     classes = len(test.classes)
     drawn = []
     for target in range(classes):
         chosen = (test.labels != target).nonzero()[target * rows : (target + 1) * rows, 0]
         images, labels = test.images[chosen].numpy(), test.labels[chosen].numpy()
-        drawn.append(drawer.draw(images, labels, np.full((rows, 1), target))[:, 0])  # (rows, 3, H, W)
+        drawn.append(relabeller.draw(images, labels, np.full((rows, 1), target))[:, 0])  # (rows, 3, H, W)
     picture = np.stack(drawn, axis=1)  # (rows, classes, 3, H, W)
     side = picture.shape[-1]
     pixels = picture.transpose(0, 3, 1, 4, 2).reshape(rows * side, classes * side, 3)
@@ -187,31 +188,32 @@ def main() -> None:
         plain = folder / "plain" / "model.safetensors"
         if not plain.exists():
             bound = LossWeights(recon=1.0, kl=1.0, target=0.0)
-            RECIPES["cifar10"] = replace(
+            recipe = replace(
                 CIFAR10,
                 loss=bound,
-                feature_discriminator_width=0,
-                classifier_epochs=0,
-                common_code=None,
-                finish=None,
+                fine_tuning=None,
+                discriminator=replace(CIFAR10.discriminator, feature_width=0),
+                classifier=replace(CIFAR10.classifier, pretrain_epochs=0),
+                alignment=AlignmentRecipe(strength=None),
             )
-            train(TrainOptions("cifar10", arguments.data_dir, arguments.epochs, plain.parent), Silent())
+            data = TrainingData("cifar10", "cifar10", *hold_out(training, recipe.validation_images))
+            train(recipe, data, plain.parent, TrainerOptions(epochs=arguments.epochs))
         print(
             f"plain VAE: {arguments.epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes", flush=True
         )
         if arguments.only_prepare:
             return
-        card = weights.read_card(weights.resolve(arguments.model))
+        card = registry.read_card(registry.resolve(arguments.model))
         judge = Judge(judge_of(card, "cifar10"))
         if arguments.sheet:
-            sheet(Drawer(card.file, batch_size=batch_size(card.spec)), test, arguments.sheet)
+            sheet(Relabeller(card.file, batch_size=batch_size(card.spec)), test, arguments.sheet)
         columns = {}
         for name, file in {"model": card.file, "plain": plain}.items():
             if arguments.only not in (None, name):
                 continue
-            drawer = Drawer(file, batch_size=batch_size(card.spec))
-            values = {figure.name: figure.value for figure in measure(drawer, judge, test, training)[1]}
-            values["second judge"] = second.effectiveness(drawer, test)
+            relabeller = Relabeller(file, batch_size=batch_size(card.spec))
+            values = {metric.name: metric.value for metric in measure(relabeller, judge, test, training)[1]}
+            values["second judge"] = second.effectiveness(relabeller, test)
             columns[name] = values
     print(f"{len(test)} test images, torch {torch.__version__}\n")
     print("| metric | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))

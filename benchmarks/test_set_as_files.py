@@ -23,7 +23,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cvae_cli.engine.datasets import load
+from cvae_cli.data.datasets import load
 
 
 def relabel(source: Path, out: Path, exit_code: int) -> tuple[float, str]:
