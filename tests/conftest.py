@@ -1,10 +1,13 @@
-"""What the tests share: images they make themselves, and models too small to be any good."""
+"""Fixtures: images that the tests make themselves, and models too small to be any good."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
+
+# Before torch is imported, here and in the processes that tests start: tests run side by side, and
+# networks this small gain nothing from a second core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,23 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import EXAMPLES, MARK_COUNTS, draw_mark, export_untrained
 from PIL import Image
 
-from cvae_cli.engine.recipes import CIFAR10
+from cvae_cli.data.catalogue import CLASSES
 from cvae_cli.model.spec import ModelSpec
-
-HAS_BOLTS = importlib.util.find_spec("pl_bolts") is not None
-"""Whether the extra ``[bolts]`` is installed."""
-
-PEAK = """
-def peak():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
-"""
-"""The most memory that a process took, in KiB: not its ``ru_maxrss``, which begins with its parent's."""
-needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-
-EXAMPLES = Path(__file__).parent.parent / "examples" / "digits"
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +32,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def examples() -> Path:
-    """The images of our own making."""
+    """The example images, which we made ourselves."""
     return EXAMPLES
 
 
 @pytest.fixture
 def digit() -> Callable[[int], np.ndarray]:
-    """A maker of 28x28 light-on-dark strokes, different for every number."""
+    """Makes 28x28 light-on-dark strokes, different ones for every number."""
 
     def make(number: int) -> np.ndarray:
         random = np.random.default_rng(number)
@@ -63,7 +54,7 @@ def digit() -> Callable[[int], np.ndarray]:
 
 @pytest.fixture
 def folder_of_digits(tmp_path: Path, digit: Callable[[int], np.ndarray]) -> Path:
-    """Ten images: six loose, two in a folder of a class, two in one that is none."""
+    """Ten images: six loose, two in a folder named after a class, two in another folder."""
     source = tmp_path / "imgs"
     for place, numbers in {"": range(6), "7": range(6, 8), "notes": range(8, 10)}.items():
         (source / place).mkdir(parents=True, exist_ok=True)
@@ -74,7 +65,7 @@ def folder_of_digits(tmp_path: Path, digit: Callable[[int], np.ndarray]) -> Path
 
 @pytest.fixture
 def small_spec() -> ModelSpec:
-    """A network that is built in no time."""
+    """A network that is quick to build."""
     return ModelSpec(
         classes=("cat", "dog", "a very long class name indeed"),
         image_size=12,
@@ -93,33 +84,31 @@ def small_model(tmp_path: Path, small_spec: ModelSpec) -> Path:
     return export_untrained(small_spec, tmp_path / "model" / "small.safetensors")
 
 
-def export_untrained(spec: ModelSpec, file: Path) -> Path:
-    """Write random weights with valid metadata."""
-    import torch
+@pytest.fixture
+def cvae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command in this process, in a folder of its own, with stdout and stderr apart."""
 
-    from cvae_cli.model import weights
-    from cvae_cli.model.network import ConditionalVAE
+    def run(
+        *arguments: object, input: str | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        # Imported here, since most tests do not need it.
+        from click.testing import CliRunner
 
-    torch.manual_seed(0)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    weights.export(
-        ConditionalVAE(spec),
-        file,
-        spec=spec.to_dict(),
-        name=file.stem,
-        data_set="none",
-        metrics={"label_effect": 20.0},
-        train_command="none",
-        versions={},
-        training={},
-        licence="MIT",
-    )
-    return file
+        from cvae_cli.cli import main
+
+        command = [os.fspath(_text(argument)) for argument in arguments]
+        result = CliRunner().invoke(main, command, input=input, env=env)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(command, result.exit_code, result.stdout, result.stderr)
+
+    return run
 
 
 @pytest.fixture
-def cvae(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command as a real process, in a folder of its own; stdout and stderr apart."""
+def cvae_process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As ``cvae``, in a process of its own, which takes some seconds to start."""
 
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         settings: dict = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, **options}
@@ -129,25 +118,15 @@ def cvae(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-def without_privileges(command: list[str]) -> list[str]:
-    """A command that permissions bind, also where root runs the tests; skips where that cannot be."""
-    if os.geteuid() != 0:
-        return command
-    if shutil.which("setpriv") is None:
-        pytest.skip("permissions do not bind root, and there is no setpriv")
-    without = "-dac_override,-dac_read_search"
-    return ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}", *command]
-
-
 def _text(argument: object) -> str:
     return os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument)
 
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of our own making in MNIST's format: bars whose place tells the class.
+    """A synthetic data set in MNIST's format: bars whose position tells the class.
 
-    340 images to train on, of which a tenth is held out, and 50 to test on.
+    340 training images, of which a tenth is held out, and 50 test images.
     """
     root = tmp_path_factory.mktemp("data")
     raw = root / "MNIST" / "raw"
@@ -168,14 +147,14 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def photo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of our own making in CIFAR-10's class folders: a colour and a texture a class.
+    """A synthetic data set in CIFAR-10's class folders: one colour and texture per class.
 
-    34 images a class to train on, and 4 to test on.
+    34 training images per class, and 4 test images.
     """
     root = tmp_path_factory.mktemp("photos")
     random = np.random.default_rng(0)
     for part, count in (("train", 34), ("test", 4)):
-        for label, name in enumerate(CIFAR10.spec.classes):
+        for label, name in enumerate(CLASSES["cifar10"]):
             folder = root / "cifar10" / part / name
             folder.mkdir(parents=True)
             for number in range(count):
@@ -183,3 +162,33 @@ def photo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels[:: 1 + label % 5, :, label % 3] += 100
                 Image.fromarray(pixels).save(folder / f"{number:04}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def marks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of very different sizes with sub-folders, and two files that are no images."""
+    folder = tmp_path_factory.mktemp("marks")
+    for kind, count in MARK_COUNTS.items():
+        (folder / kind / "more").mkdir(parents=True)
+        for number in range(count):
+            draw_mark(kind, number).save(
+                folder / kind / ("more" if number % 7 == 0 else "") / f"{number}.png"
+            )
+    (folder / "bar" / "broken.png").write_bytes(b"no image")
+    (folder / "bar" / "notes.txt").write_text("not taken for one")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bars_judge(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judge of the bars of ``data_dir``, trained by the command itself since there was none."""
+    from click.testing import CliRunner
+
+    from cvae_cli.cli import main
+
+    file = tmp_path_factory.mktemp("judge") / "bars.safetensors"
+    run = CliRunner().invoke(
+        main, ["evaluate", "--data-dir", str(data_dir), "--judge", str(file), "--limit", "10", "--json"]
+    )
+    assert run.exit_code == 0, run.output
+    return file

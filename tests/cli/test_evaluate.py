@@ -1,4 +1,4 @@
-"""``cvae evaluate`` as it is typed: the table, JSON, exit codes."""
+"""``cvae evaluate`` on the command line: tables, JSON, exit codes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,15 @@ from cvae_cli.cli import main
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="module")
-def judge(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A judge of the bars, made by the command itself where none was."""
-    file = tmp_path_factory.mktemp("judge") / "bars.safetensors"
-    run = CliRunner().invoke(
-        main, ["evaluate", "--data-dir", str(data_dir), "--judge", str(file), "--limit", "10", "--json"]
-    )
-    assert run.exit_code == 0, run.output
-    assert json.loads(file.with_suffix(".json").read_text())["train_command"] == (
-        f"cvae evaluate --model mnist --data mnist --judge {file}"
-    )
-    return file
+def test_a_judge_that_was_missing_says_how_it_was_made(bars_judge: Path) -> None:
+    command = json.loads(bars_judge.with_suffix(".json").read_text())["train_command"]
+    assert command == f"cvae evaluate --model mnist --data mnist --judge {bars_judge}"
 
 
-def test_the_table_goes_to_stdout_and_all_else_to_stderr(cvae: Run, data_dir: Path, judge: Path) -> None:
-    run = cvae("evaluate", "--data-dir", data_dir, "--judge", judge, "--limit", "20", "--out", "pictures")
+def test_the_table_goes_to_stdout_and_all_else_to_stderr(cvae: Run, data_dir: Path, bars_judge: Path) -> None:
+    run = cvae(
+        "evaluate", "--data-dir", data_dir, "--judge", bars_judge, "--limit", "20", "--out", "pictures"
+    )
     assert run.returncode == 0, run.stderr
     for words in ("effectiveness", "composition, 1 cycle", "r of thickness", "leakage", "bits per dimension"):
         assert words in run.stdout
@@ -41,8 +34,8 @@ def test_the_table_goes_to_stdout_and_all_else_to_stderr(cvae: Run, data_dir: Pa
     assert "metric" not in run.stderr
 
 
-def test_json_is_all_there_is_on_stdout(cvae: Run, data_dir: Path, judge: Path) -> None:
-    arguments = ("--data-dir", data_dir, "--judge", judge, "--limit", "20", "--json")
+def test_json_is_all_there_is_on_stdout(cvae: Run, data_dir: Path, bars_judge: Path) -> None:
+    arguments = ("--data-dir", data_dir, "--judge", bars_judge, "--limit", "20", "--json")
     first, second = cvae("evaluate", *arguments), cvae("-q", "evaluate", *arguments)
     found = json.loads(first.stdout)
     assert found["tiles"] == 180
@@ -61,7 +54,7 @@ def test_json_is_all_there_is_on_stdout(cvae: Run, data_dir: Path, judge: Path) 
         (["--model", "mnist-judge"], "no model 'mnist-judge'"),
         (["--data", "nist"], "unknown data set 'nist'"),
         (["--limit", "0"], "limit"),
-        (["--judge", "judge.pt"], "ends in .safetensors"),
+        (["--judge", "judge.pt"], "must end in .safetensors"),
         (["--judge", "weights.safetensors"], "is missing beside it"),
         (["--out", "file"], "takes a folder"),
         (["--device", "abacus"], "--device abacus"),
@@ -82,7 +75,7 @@ def test_mistakes(
 def test_check_and_least_confidence_are_said(cvae: Run, examples: Path, tmp_path: Path) -> None:
     run = cvae("relabel", examples / "7", "--out", "out", "--write", "tiles", "--min-confidence", "0.99")
     assert run.returncode == 0, run.stderr
-    assert "of 18 tiles read as another class" in run.stderr
+    assert "of 18 tiles show another class" in run.stderr
     assert "left out (below 0.99)" in run.stderr
     lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
     assert sum(len(line["judged"]) for line in lines) == 18

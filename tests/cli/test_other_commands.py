@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from PIL import Image
 
 from cvae_cli import __version__
 from cvae_cli.cli import main
-from cvae_cli.model import weights
+from cvae_cli.model import registry
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -24,14 +23,14 @@ def invoke(*arguments: object):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def test_help_and_version(cvae: Run) -> None:
-    run = cvae("--help")
+def test_help_and_version(cvae_process: Run) -> None:
+    run = cvae_process("--help")
     assert run.returncode == 0
     for command in ("relabel", "grid", "train", "evaluate", "models"):
         assert re.search(rf"^  {command} +\w", run.stdout, re.MULTILINE)
         assert invoke(command, "-h").exit_code == 0
-    assert cvae("--version").stdout == f"cvae, version {__version__}\n"
-    assert cvae("paint").returncode == 2
+    assert cvae_process("--version").stdout == f"cvae, version {__version__}\n"
+    assert cvae_process("paint").returncode == 2
 
 
 def test_short_help_says_what_the_commands_say_themselves() -> None:
@@ -48,15 +47,15 @@ def test_models_lists_what_is_shipped() -> None:
     run = invoke("models")
     lines = run.stdout.splitlines()
     assert lines[0].split()[:3] == ["name", "kind", "classes"]
-    assert [line.split()[0] for line in lines[1:]] == list(weights.shipped(None))
+    assert [line.split()[0] for line in lines[1:]] == list(registry.shipped(None))
     assert {line.split()[1] for line in lines[1:]} == {"model", "judge"}
     listed = json.loads(invoke("models", "--json").stdout)
-    assert [line["name"] for line in listed] == list(weights.shipped(None))
+    assert [line["name"] for line in listed] == list(registry.shipped(None))
 
 
 def test_models_shows_all_of_one(small_model: Path) -> None:
     shown = invoke("models", "mnist").stdout
-    card = weights.read_card(weights.shipped()["mnist"])
+    card = registry.read_card(registry.shipped()["mnist"])
     assert card.sha256 in shown
     assert card.raw["train_command"] in shown
     assert json.loads(invoke("models", "mnist", "--json").stdout) == card.raw
@@ -142,7 +141,7 @@ def test_grid_mistakes(
 
 def test_train_without_data_and_without_network(cvae: Run, tmp_path: Path) -> None:
     dead = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https", "all")}
-    run = cvae("train", "--epochs", "1", "--data-dir", "nothing", env={**os.environ, **dead, "no_proxy": ""})
+    run = cvae("train", "--epochs", "1", "--data-dir", "nothing", env={**dead, "no_proxy": ""})
     assert run.returncode == 2, run.stderr
     assert "could not be downloaded" in run.stderr
     assert "--data-dir" in run.stderr

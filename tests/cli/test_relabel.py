@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers import without_privileges
 from PIL import Image
 
 from cvae_cli.cli import main
 from cvae_cli.cli.relabel import shard_from_environment
-from tests.conftest import without_privileges
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -25,8 +25,10 @@ def invoke(*arguments: object):
     return CliRunner().invoke(main, ["relabel", "--device", "cpu", *map(str, arguments)])
 
 
-def test_all_done_then_all_skipped(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
-    first = cvae("relabel", folder_of_digits, "--model", "mnist", "--out", tmp_path / "grids")
+def test_all_done_then_all_skipped(
+    cvae: Run, cvae_process: Run, folder_of_digits: Path, tmp_path: Path
+) -> None:
+    first = cvae_process("relabel", folder_of_digits, "--model", "mnist", "--out", tmp_path / "grids")
     assert first.returncode == 0, first.stderr
     assert first.stdout == ""
     assert "10 done" in first.stderr
@@ -102,7 +104,7 @@ def test_paths_on_stdin(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> No
     }
 
 
-def test_names_of_every_kind(cvae: Run, tmp_path: Path, digit: Callable[[int], np.ndarray]) -> None:
+def test_names_of_every_kind(cvae_process: Run, tmp_path: Path, digit: Callable[[int], np.ndarray]) -> None:
     source = tmp_path / "imgs"
     source.mkdir()
     names = ["with space.png", "-dash.png", "new\nline.png", "\N{GRINNING FACE}.png", "[bold].png"]
@@ -110,7 +112,7 @@ def test_names_of_every_kind(cvae: Run, tmp_path: Path, digit: Callable[[int], n
         Image.fromarray(digit(number)).save(source / name)
     os.rename(source / "with space.png", os.fsencode(source) + b"/bad\xff.png")
     (source / "[red]bad\nname.png").touch()
-    run = cvae("-v", "relabel", "imgs", "--out", "grids", errors="surrogateescape")
+    run = cvae_process("-v", "relabel", "imgs", "--out", "grids", errors="surrogateescape")
     assert run.returncode == 3, run.stderr
     assert "[bold].png" in run.stderr
     assert "failed [red]bad\\nname.png: empty file" in run.stderr
@@ -197,8 +199,11 @@ def test_mistakes_say_what_to_do(
 
 
 def test_options_from_the_environment(cvae: Run, folder_of_digits: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "CVAE_RELABEL_OUT": "from-env", "CVAE_RELABEL_WRITE": "tiles"}
-    environment["CVAE_RELABEL_JSON"] = "1"
+    environment = {
+        "CVAE_RELABEL_OUT": "from-env",
+        "CVAE_RELABEL_WRITE": "tiles",
+        "CVAE_RELABEL_JSON": "1",
+    }
     run = cvae("relabel", folder_of_digits, "--targets", "0", env=environment)
     assert run.returncode == 0, run.stderr
     assert len(run.stdout.splitlines()) == 10
@@ -224,12 +229,12 @@ def test_shard_from_the_environment(environment: dict[str, str], shard: tuple[in
 def test_a_bug_is_called_a_bug(
     folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cvae_cli.engine.relabel as engine
+    from cvae_cli.relabelling import worker
 
     def broken(*_: object) -> None:
         raise RuntimeError("surprise")
 
-    monkeypatch.setattr(engine, "_draw_batch", broken)
+    monkeypatch.setattr(worker, "relabel_batch", broken)
     run = invoke(folder_of_digits, "--out", tmp_path / "grids")
     assert run.exit_code == 1
     assert "RuntimeError: surprise" in run.stderr

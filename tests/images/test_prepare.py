@@ -11,10 +11,19 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from cvae_cli.errors import ImageError
-from cvae_cli.images.prepare import Target, prepare
+from cvae_cli.images.prepare import prepare
+from cvae_cli.model.spec import ImageKind, ModelSpec
 
-STROKES = Target(size=28, channels=1, light_on_dark=True, fit="pad", margin=1 / 7)
-PICTURES = Target(size=32, channels=3, light_on_dark=False, fit="crop", margin=0.0)
+STROKES = ModelSpec(
+    classes=("a", "b"),
+    image_size=28,
+    polarity="light-on-dark",
+    fit="pad",
+    margin=1 / 7,
+    kind=ImageKind.STROKES,
+)
+PICTURES = ModelSpec(classes=("a", "b"), image_size=32, channels=3, fit="crop")
+PADDED = ModelSpec(classes=("a", "b"), image_size=28, fit="pad")
 
 
 def pixels(height: int, width: int, channels: int = 1) -> np.ndarray:
@@ -25,17 +34,17 @@ def pixels(height: int, width: int, channels: int = 1) -> np.ndarray:
 def test_native_size_is_taken_as_it_is(image: np.ndarray) -> None:
     prepared = prepare(image, STROKES, invert="never")
     assert np.array_equal(prepared.native[0], image[:, :, 0])
-    assert np.array_equal(prepared.undo(prepared.native)[0], image[:, :, 0])
-    assert prepared.steps == {}
+    assert np.array_equal(prepared.restore(prepared.native)[0], image[:, :, 0])
+    assert prepared.preprocessing.to_dict() == {}
 
 
 @given(arrays.arrays(np.uint8, (28, 28, 1)))
-def test_inverting_is_undone(image: np.ndarray) -> None:
+def test_inversion_is_undone(image: np.ndarray) -> None:
     image[0], image[-1], image[:, 0], image[:, -1], image[14, 14] = 255, 255, 255, 255, 0
     prepared = prepare(image, STROKES, invert="always")
-    assert prepared.inverted
+    assert prepared.preprocessing.inverted
     assert prepared.native[0, 14, 14] == 255
-    assert np.array_equal(prepared.undo(prepared.native)[0], image[:, :, 0])
+    assert np.array_equal(prepared.restore(prepared.native)[0], image[:, :, 0])
 
 
 @settings(deadline=None, max_examples=60)
@@ -47,28 +56,30 @@ def test_inverting_is_undone(image: np.ndarray) -> None:
     st.sampled_from(["auto", "always", "never"]),
 )
 def test_any_size_comes_out_native(
-    height: int, width: int, channels: int, target: Target, invert: str
+    height: int, width: int, channels: int, target: ModelSpec, invert: str
 ) -> None:
     try:
         prepared = prepare(pixels(height, width, channels), target, invert=invert)
     except ImageError as error:
         assert "blank" in str(error)  # a handful of pixels may well have nothing on them
         return
-    assert prepared.native.shape == (target.channels, target.size, target.size)
+    assert prepared.native.shape == (target.channels, target.image_size, target.image_size)
     assert prepared.native.dtype == prepared.shown.dtype == np.uint8
     assert prepared.shown.shape[0] == prepared.shown.shape[1]
     assert prepared.native.flags.c_contiguous
 
 
-@pytest.mark.parametrize(("ground", "ink", "inverted"), [(0, 255, False), (230, 40, True), (90, 200, False)])
+@pytest.mark.parametrize(
+    ("background", "ink", "inverted"), [(0, 255, False), (230, 40, True), (90, 200, False)]
+)
 @pytest.mark.parametrize("size", [(28, 28), (200, 130), (1000, 1400)])
-def test_polarity_is_found(ground: int, ink: int, inverted: bool, size: tuple[int, int]) -> None:
-    image = np.full((*size, 1), ground, np.uint8)
+def test_polarity_is_found(background: int, ink: int, inverted: bool, size: tuple[int, int]) -> None:
+    image = np.full((*size, 1), background, np.uint8)
     h, w = size
     image[h // 4 : 3 * h // 4, w // 2 : w // 2 + max(3, w // 12)] = ink
     prepared = prepare(image, STROKES)
-    assert prepared.inverted is inverted
-    # Bright stroke, dark ground, whatever it was; at native size a light-on-dark picture stays as it is.
+    assert prepared.preprocessing.inverted is inverted
+    # A bright stroke on a dark background, whatever it was; at native size light on dark stays as it is.
     assert prepared.native[0, 14, 13:16].max() > 150
     if inverted or size != (28, 28):
         assert prepared.native[0, :2].max() < 20
@@ -94,8 +105,8 @@ def test_uneven_light_does_not_become_strokes() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 30_000), (30_000, 1), (3, 20_000), (1, 1)])
-@pytest.mark.parametrize("target", [STROKES, PICTURES, Target(28, 1, False, "pad", 0.0)])
-def test_odd_shapes_are_affordable(size: tuple[int, int], target: Target) -> None:
+@pytest.mark.parametrize("target", [STROKES, PICTURES, PADDED])
+def test_odd_shapes_are_affordable(size: tuple[int, int], target: ModelSpec) -> None:
     tracemalloc.start()
     with contextlib.suppress(ImageError):  # a single pixel may well be blank
         prepare(pixels(*size), target)
@@ -134,7 +145,7 @@ def test_crop_takes_the_middle() -> None:
     image[:, 100:200] = (200, 100, 50)
     prepared = prepare(image, PICTURES)
     assert np.abs(prepared.native[:, 4:-4, 4:-4].astype(int).mean(axis=(1, 2)) - (200, 100, 50)).max() < 2
-    assert prepared.steps["cut"] == [100, 0, 200, 100]
+    assert prepared.preprocessing.cut == (100, 0, 200, 100)
 
 
 def test_resizing_is_antialiased() -> None:
@@ -144,10 +155,10 @@ def test_resizing_is_antialiased() -> None:
 
 
 @pytest.mark.parametrize(("channels", "target"), [(1, PICTURES), (3, STROKES)])
-def test_channels_are_converted(channels: int, target: Target) -> None:
-    image = pixels(target.size, target.size, channels)
+def test_channels_are_converted(channels: int, target: ModelSpec) -> None:
+    image = pixels(target.image_size, target.image_size, channels)
     prepared = prepare(image, target, invert="never")
     assert prepared.native.shape[0] == target.channels
-    assert prepared.steps["channels"] == [channels, target.channels]
+    assert prepared.preprocessing.channels == (channels, target.channels)
     if channels == 3:
         assert np.array_equal(prepared.native[0], np.asarray(Image.fromarray(image).convert("L")))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import HAS_BOLTS, export_untrained
 from torch import nn
 
 from cvae_cli.errors import UserError
 from cvae_cli.model import weights
-from cvae_cli.model.network import ConditionalVAE
 from cvae_cli.model.resnet import with_label
 from cvae_cli.model.spec import ModelSpec
-from tests.conftest import HAS_BOLTS, export_untrained
+from cvae_cli.model.vae import ConditionalVAE
 
 needs_bolts = pytest.mark.skipif(not HAS_BOLTS, reason="needs lightning-bolts")
 

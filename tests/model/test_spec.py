@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cvae_cli.errors import WeightsError
-from cvae_cli.model.spec import ModelSpec
+from cvae_cli.model.spec import ImageKind, ModelSpec
 
 
 def test_round_trip_through_json(small_spec: ModelSpec) -> None:
@@ -30,8 +30,8 @@ def test_round_trip_through_json(small_spec: ModelSpec) -> None:
         ({"polarity": "dark"}, "polarity"),
         ({"margin": 0.5}, "margin"),
         ({"label_in_encoder": 1}, "label_in_encoder"),
-        ({"label_in_decoder": False}, "'compact' has the label"),
-        ({"arch": "resnet18", "label_in_encoder": False}, "'resnet18' has the label"),
+        ({"label_in_decoder": False}, "'compact' must use the label"),
+        ({"arch": "resnet18", "label_in_encoder": False}, "'resnet18' must use the label"),
         ({"surprise": 1}, "surprise"),
     ],
 )
@@ -45,3 +45,26 @@ def test_a_bad_field_is_named(change: dict, names: str) -> None:
 def test_not_a_spec(raw: object) -> None:
     with pytest.raises(WeightsError):
         ModelSpec.from_dict(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        ({"style": "strokes"}, ImageKind.STROKES),
+        ({"style": "silhouettes"}, ImageKind.SILHOUETTES),
+        ({"style": "colours"}, ImageKind.PHOTOGRAPHS),
+        ({"style": "auto", "polarity": "light-on-dark"}, ImageKind.STROKES),
+        ({"polarity": "light-on-dark"}, ImageKind.STROKES),
+        ({"style": "auto", "channels": 3}, ImageKind.PHOTOGRAPHS),
+    ],
+)
+def test_the_kind_of_images_is_read_from_the_style_in_the_file(raw: dict, kind: ImageKind) -> None:
+    spec = ModelSpec.from_dict({"classes": ["a", "b"], **raw})
+    assert spec.kind is kind
+    assert ModelSpec.from_dict(spec.to_dict()) == spec
+
+
+@pytest.mark.parametrize("style", ["swirls", 3, ["strokes"]])
+def test_an_unknown_style_is_refused(style: object) -> None:
+    with pytest.raises(WeightsError, match="style is"):
+        ModelSpec.from_dict({"classes": ["a", "b"], "style": style})

@@ -9,7 +9,7 @@ from scipy import linalg, spatial, stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
-from cvae_cli.engine import metrics
+from cvae_cli.evaluation import metrics
 
 
 @pytest.fixture

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from cvae_cli.engine import judge
-from cvae_cli.engine.datasets import LabelledImages
-from cvae_cli.engine.judge import Judge, JudgeNetwork, JudgeSpec, train_judge
+from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.errors import UserError, WeightsError
-from cvae_cli.model import weights
+from cvae_cli.judge import train
+from cvae_cli.judge.files import KIND, check_fits, find_judge, judge_of
+from cvae_cli.judge.network import JudgeNetwork, JudgeSpec
+from cvae_cli.judge.predict import Judge, mark
+from cvae_cli.judge.train import train_judge
+from cvae_cli.model import registry
 
 
 def bars(count: int, seed: int) -> LabelledImages:
-    """Bars whose place tells the class."""
+    """Bars whose position tells the class."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % 4
     images = np.zeros((count, 1, 16, 16), np.uint8)
@@ -43,37 +46,40 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_a_trained_judge_reads_images_it_has_not_seen(trained: Path) -> None:
+def test_a_trained_judge_classifies_images_it_has_not_seen(trained: Path) -> None:
     found = Judge(trained, device="cpu", batch_size=32)
     unseen = bars(80, 2)
-    verdict = found.read(unseen.images.numpy())
-    assert verdict.probabilities.shape == (80, 4)
-    assert verdict.features.shape == (80, 128)
-    assert verdict.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    assert (verdict.probabilities.argmax(axis=1) == unseen.labels.numpy()).mean() > 0.95
+    predictions = found.predict(unseen.images.numpy())
+    assert predictions.probabilities.shape == (80, 4)
+    assert predictions.features.shape == (80, 128)
+    assert predictions.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert (predictions.probabilities.argmax(axis=1) == unseen.labels.numpy()).mean() > 0.95
     raw = json.loads(trained.with_suffix(".json").read_text())
     assert raw["kind"] == "judge"
     assert raw["metrics"]["test_accuracy"] > 0.95
 
 
-def test_training_is_repeatable_and_leaves_the_random_state_alone(tmp_path: Path) -> None:
+def test_training_is_repeatable_and_leaves_the_random_state_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "MIN_STEPS", 20)
     sums = []
     for name in ("a", "b"):
         before = torch.random.get_rng_state()
         file = tmp_path / f"{name}.safetensors"
         train_judge(bars(64, 0), file, name="j", data_set="bars", command="none", device="cpu", epochs=1)
         assert torch.equal(before, torch.random.get_rng_state())
-        sums.append(weights.read_metadata(file)["sha256"])
+        sums.append(registry.read_metadata(file)["sha256"])
         torch.rand(1)
     assert sums[0] == sums[1]
 
 
-def test_a_verdict_does_not_depend_on_what_is_judged_beside_it(trained: Path) -> None:
+def test_predictions_do_not_depend_on_the_rest_of_the_batch(trained: Path) -> None:
     found = Judge(trained, device="cpu", batch_size=8)
     images = bars(13, 3).images.numpy()
-    together = found.read(images).probabilities
+    together = found.predict(images).probabilities
     for i in (0, 7, 12):
-        assert np.array_equal(found.read(images[i : i + 1]).probabilities[0], together[i])
+        assert np.array_equal(found.predict(images[i : i + 1]).probabilities[0], together[i])
 
 
 def test_folding_keeps_the_function() -> None:
@@ -89,10 +95,10 @@ def test_folding_keeps_the_function() -> None:
 
 
 def test_damaged_and_foreign_weights_are_refused(trained: Path, small_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="this is a model, where a judge is wanted"):
+    with pytest.raises(WeightsError, match="this is a model, but a judge is needed"):
         Judge(small_model)
-    with pytest.raises(WeightsError, match="this is a judge, where a model is wanted"):
-        weights.read_card(trained)
+    with pytest.raises(WeightsError, match="this is a judge, but a model is needed"):
+        registry.read_card(trained)
     raw = json.loads(trained.with_suffix(".json").read_text())
     content = trained.read_bytes()
     for field, value, reason in (
@@ -115,30 +121,30 @@ def test_damaged_and_foreign_weights_are_refused(trained: Path, small_model: Pat
 
 
 def test_a_judge_is_found_beside_the_model_or_among_the_shipped(trained: Path, small_model: Path) -> None:
-    card = weights.read_card(small_model)
+    card = registry.read_card(small_model)
     with pytest.raises(UserError, match="run cvae evaluate once"):
-        judge.find_judge(card)
+        find_judge(card)
     beside = small_model.with_name("judge.safetensors")
     beside.write_bytes(trained.read_bytes())
     beside.with_suffix(".json").write_bytes(trained.with_suffix(".json").read_bytes())
-    assert judge.judge_of(card) == beside
+    assert judge_of(card) == beside
     with pytest.raises(UserError, match="judge of 'bars', not of 'none'"):
-        judge.find_judge(card)
+        find_judge(card)
     with pytest.raises(UserError, match="does not fit small"):
-        judge.check_fits(beside, card, "bars")
-    mnist = weights.read_card(weights.shipped()["mnist"])
-    assert judge.find_judge(mnist).stem == "mnist-judge"
+        check_fits(beside, card, "bars")
+    mnist = registry.read_card(registry.shipped()["mnist"])
+    assert find_judge(mnist).stem == "mnist-judge"
 
 
-@pytest.mark.parametrize("name", sorted(weights.shipped(judge.KIND)))
+@pytest.mark.parametrize("name", sorted(registry.shipped(KIND)))
 def test_shipped_judges_are_what_their_metadata_says(name: str) -> None:
-    file = weights.shipped(judge.KIND)[name]
+    file = registry.shipped(KIND)[name]
     shipped = Judge(file, device="cpu")
     assert shipped.raw["name"] == name
     assert shipped.raw["train_command"].startswith("cvae evaluate ")
     assert file.stat().st_size <= 16e6
-    model = weights.read_card(weights.shipped()[name.removesuffix("-judge")])
-    judge.check_fits(file, model, model.raw["data_set"])
+    model = registry.read_card(registry.shipped()[name.removesuffix("-judge")])
+    check_fits(file, model, model.raw["data_set"])
     assert shipped.raw["training"]["seed"] != 0  # another than any model's
     # The goal for digits is an issue's; clothes are harder to tell.
     least = {"mnist-judge": 0.996, "fashion-judge": 0.91, "cifar10-judge": 0.88}
@@ -155,5 +161,5 @@ def test_shipped_judges_are_what_their_metadata_says(name: str) -> None:
     ],
 )
 def test_marks(probabilities: tuple[float, ...], kind: str, text: str) -> None:
-    found = judge.mark(np.array(probabilities, np.float32), 0, ("a", "b", "c"))
+    found = mark(np.array(probabilities, np.float32), 0, ("a", "b", "c"))
     assert (found.kind, found.text) == (kind, text)

@@ -10,10 +10,9 @@ import torch
 from PIL import Image
 from skimage import morphology, transform
 
-from cvae_cli.engine import strokes
-from cvae_cli.images import decode, prepare
-
-MNIST_LIKE = prepare.Target(size=28, channels=1, light_on_dark=True, fit="pad", margin=1 / 7)
+from cvae_cli.evaluation import strokes
+from cvae_cli.images.load import load_image
+from cvae_cli.training.recipes import MNIST
 
 
 def reference(image: np.ndarray) -> tuple[float, float, float]:
@@ -36,11 +35,11 @@ def reference(image: np.ndarray) -> tuple[float, float, float]:
 
 @pytest.fixture(scope="module")
 def drawings() -> np.ndarray:
-    """Our own examples as a model sees them, and each of them thinner, thicker and slanted."""
+    """The examples as a model sees them, and each of them slanted and thicker."""
     files = sorted((Path(__file__).parents[2] / "examples" / "digits").rglob("chalk*.png"))
     found = []
     for file in files:
-        native = prepare.prepare(decode.decode(file.read_bytes()).pixels, MNIST_LIKE, invert="auto").native
+        native = load_image(file, MNIST.spec).native
         image = Image.fromarray(native[0])
         found.append(native)
         for slip in (-0.4, 0.4):
@@ -88,7 +87,7 @@ def test_an_image_without_strokes_measures_nothing() -> None:
     assert all(torch.equal(value, torch.zeros(2)) for value in found)
 
 
-def test_a_measure_does_not_depend_on_the_others(drawings: np.ndarray) -> None:
+def test_measures_do_not_depend_on_other_images(drawings: np.ndarray) -> None:
     images = torch.from_numpy(drawings)
     together, alone = strokes.measure(images), strokes.measure(images[3:4])
     for many, one in zip(together, alone, strict=True):

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import tree
 from PIL import Image
 
-from cvae_cli.engine.relabel import RelabelOptions, relabel
-from cvae_cli.engine.sheet import SheetOptions, sheet
 from cvae_cli.errors import UserError
-from cvae_cli.images import save
-from tests.engine.test_relabel import tree
+from cvae_cli.images import png
+from cvae_cli.relabelling.options import RelabelOptions
+from cvae_cli.relabelling.run import relabel
+from cvae_cli.relabelling.sheet import SheetOptions, sheet
 
 
 def options(examples: Path, out: Path, **changes: object) -> RelabelOptions:
@@ -29,7 +30,7 @@ def test_every_tile_is_judged_in_picture_and_manifest(examples: Path, tmp_path: 
     for outcome in outcomes:
         assert set(outcome.judged or {}) == set(outcome.targets)
         assert len(outcome.targets) == 9
-        provenance = save.read_provenance(out / outcome.outputs[0]) or {}
+        provenance = png.read_provenance(out / outcome.outputs[0]) or {}
         assert provenance["judged"] == outcome.judged
     shares = [share for outcome in outcomes for share in (outcome.judged or {}).values()]
     assert np.mean(np.array(shares) > 0.9) > 0.9  # our own digits: nearly all are sure
@@ -99,9 +100,9 @@ def test_a_grid_shows_also_what_is_left_out_of_the_tiles(examples: Path, tmp_pat
 
 def test_least_confidence_needs_tiles_and_a_judge(examples: Path, small_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--write tiles"):
-        next(relabel(options(examples, tmp_path / "out", min_confidence=0.5)))
+        relabel(options(examples, tmp_path / "out", min_confidence=0.5))
     with pytest.raises(UserError, match="run cvae evaluate once"):
-        next(relabel(options(examples, tmp_path / "out", model=str(small_model))))
+        relabel(options(examples, tmp_path / "out", model=str(small_model)))
     assert not (tmp_path / "out").exists()
 
 

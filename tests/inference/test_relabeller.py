@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from cvae_cli.engine.device import bf16_is_fast, resolve_device
-from cvae_cli.engine.draw import Drawer
 from cvae_cli.errors import UserError
-from cvae_cli.model import weights
+from cvae_cli.inference.relabeller import Relabeller
+from cvae_cli.model import registry
+from cvae_cli.model.device import bf16_is_fast, resolve_device
 
-MNIST = weights.shipped()["mnist"]
+MNIST = registry.shipped()["mnist"]
 
 
 def batch(digit: Callable[[int], np.ndarray], count: int) -> np.ndarray:
@@ -24,21 +24,23 @@ def test_same_bytes_whatever_the_neighbours(digit: Callable[[int], np.ndarray], 
     """Alone, in a full batch, at another place in it, beside others: the same bytes."""
     if precision == "bf16" and not bf16_is_fast(resolve_device("cpu")):
         pytest.skip("this processor has no bf16")
-    drawer = Drawer(MNIST, device="cpu", precision=precision, batch_size=8)
+    relabeller = Relabeller(MNIST, device="cpu", precision=precision, batch_size=8)
     images, labels = batch(digit, 8), np.arange(8)
     targets = np.tile(np.arange(10), (8, 1))
-    together = drawer.draw(images, labels, targets)
+    together = relabeller.draw(images, labels, targets)
     assert together.shape == (8, 10, 1, 28, 28)
-    alone = np.concatenate([drawer.draw(images[i : i + 1], labels[i : i + 1], targets[:1]) for i in range(8)])
+    alone = np.concatenate(
+        [relabeller.draw(images[i : i + 1], labels[i : i + 1], targets[:1]) for i in range(8)]
+    )
     assert np.array_equal(alone, together)
     order = np.random.default_rng(0).permutation(8)
-    assert np.array_equal(drawer.draw(images[order], labels[order], targets), together[order])
+    assert np.array_equal(relabeller.draw(images[order], labels[order], targets), together[order])
 
 
 def test_batch_sizes_agree_within_one_grey_level(digit: Callable[[int], np.ndarray]) -> None:
     images, labels, targets = batch(digit, 6), np.arange(6), np.tile(np.arange(10), (6, 1))
     drawn = [
-        Drawer(MNIST, device="cpu", precision="fp32", batch_size=size)
+        Relabeller(MNIST, device="cpu", precision="fp32", batch_size=size)
         .draw(images, labels, targets)
         .astype(int)
         for size in (6, 32)
@@ -48,18 +50,18 @@ def test_batch_sizes_agree_within_one_grey_level(digit: Callable[[int], np.ndarr
 
 def test_the_label_decides(digit: Callable[[int], np.ndarray], examples: Path) -> None:
     """The classifier reads what was asked for, also from styles sampled from the prior."""
-    drawer = Drawer(MNIST, device="cpu", precision="fp32", batch_size=32)
-    drawn = drawer.sample(20, seed=1)
+    relabeller = Relabeller(MNIST, device="cpu", precision="fp32", batch_size=32)
+    drawn = relabeller.sample(20, seed=1)
     assert drawn.shape == (20, 10, 1, 28, 28)
-    read = np.stack([drawer.classify(style)[0] for style in drawn])
+    read = np.stack([relabeller.classify(style)[0] for style in drawn])
     assert (read == np.arange(10)).mean() > 0.95
 
 
 def test_samples_depend_on_the_seed_alone() -> None:
-    drawer = Drawer(MNIST, device="cpu", precision="fp32", batch_size=4)
-    few, many = drawer.sample(2, seed=3), drawer.sample(6, seed=3)
+    relabeller = Relabeller(MNIST, device="cpu", precision="fp32", batch_size=4)
+    few, many = relabeller.sample(2, seed=3), relabeller.sample(6, seed=3)
     assert np.abs(few.astype(int) - many[:2]).max() <= 1
-    assert not np.array_equal(few, drawer.sample(2, seed=4))
+    assert not np.array_equal(few, relabeller.sample(2, seed=4))
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:99", "cpu:0"])
@@ -70,17 +72,17 @@ def test_no_such_device(device: str) -> None:
 
 def test_half_precision_is_for_gpus() -> None:
     with pytest.raises(UserError, match="fp16"):
-        Drawer(MNIST, device="cpu", precision="fp16")
+        Relabeller(MNIST, device="cpu", precision="fp16")
 
 
 def test_a_batch_that_does_not_fit_in_memory_is_halved(
     digit: Callable[[int], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, labels, targets = batch(digit, 8), np.arange(8), np.tile(np.arange(10), (8, 1))
-    expected = Drawer(MNIST, device="cpu", batch_size=2).draw(images, labels, targets)
-    drawer = Drawer(MNIST, device="cpu", batch_size=8)
+    expected = Relabeller(MNIST, device="cpu", batch_size=2).draw(images, labels, targets)
+    relabeller = Relabeller(MNIST, device="cpu", batch_size=8)
     sizes = []
-    relabel = drawer.model.relabel
+    relabel = relabeller.model.relabel
 
     def small_memory(mu: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         sizes.append(len(mu))
@@ -88,25 +90,25 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return relabel(mu, wanted)
 
-    monkeypatch.setattr(drawer.model, "relabel", small_memory)
-    assert np.array_equal(drawer.draw(images, labels, targets), expected)
+    monkeypatch.setattr(relabeller.model, "relabel", small_memory)
+    assert np.array_equal(relabeller.draw(images, labels, targets), expected)
     assert sizes == [8, 4, 2, 2, 2, 2]
     # It has learned what fits.
-    drawer.draw(images, labels, targets)
+    relabeller.draw(images, labels, targets)
     assert sizes[6:] == [2, 2, 2, 2]
 
 
 def test_an_image_that_does_not_fit_by_itself_is_a_clear_message(
     digit: Callable[[int], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawer = Drawer(MNIST, device="cpu", batch_size=4)
+    relabeller = Relabeller(MNIST, device="cpu", batch_size=4)
 
     def no_memory(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(drawer.model, "relabel", no_memory)
+    monkeypatch.setattr(relabeller.model, "relabel", no_memory)
     with pytest.raises(UserError, match="not even one image fits"):
-        drawer.draw(batch(digit, 4), np.arange(4), np.zeros((4, 1), np.int64))
-    monkeypatch.setattr(drawer.model, "relabel", lambda *_: 1 / torch.zeros(2, 3) @ torch.zeros(2, 3))
+        relabeller.draw(batch(digit, 4), np.arange(4), np.zeros((4, 1), np.int64))
+    monkeypatch.setattr(relabeller.model, "relabel", lambda *_: 1 / torch.zeros(2, 3) @ torch.zeros(2, 3))
     with pytest.raises(RuntimeError, match="shapes"):
-        drawer.draw(batch(digit, 4), np.arange(4), np.zeros((4, 1), np.int64))
+        relabeller.draw(batch(digit, 4), np.arange(4), np.zeros((4, 1), np.int64))

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import tree
 from PIL import Image
 
-from cvae_cli.engine.relabel import RelabelOptions, _folder_names, relabel
 from cvae_cli.errors import LabelError, OutputError, UserError
 from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.relabelling.options import RelabelOptions
+from cvae_cli.relabelling.run import relabel
 
 
 def options(source: Path, out: Path, **changes: object) -> RelabelOptions:
@@ -21,15 +23,6 @@ def options(source: Path, out: Path, **changes: object) -> RelabelOptions:
 
 def run(asked: RelabelOptions) -> list[ImageOutcome]:
     return list(relabel(asked))
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every picture below a folder, by its relative name."""
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and not file.name.startswith("manifest")
-    }
 
 
 def test_a_grid_for_every_image(folder_of_digits: Path, tmp_path: Path) -> None:
@@ -337,8 +330,3 @@ def test_examples_find_their_labels(examples: Path, tmp_path: Path) -> None:
     assert {outcome.label_source for outcome in outcomes} == {"folder", "predict"}
     right = sum(outcome.label == truth[outcome.path] for outcome in outcomes)
     assert right >= 0.9 * len(outcomes)
-
-
-def test_classes_have_a_folder_each_whatever_their_names() -> None:
-    names = _folder_names(("a:b", "a_b", "..", "a/b", "CON", "con", "."))
-    assert names == ("a_b", "a_b-2", "_..", "a_b-3", "CON", "con-2", "_.")

@@ -3,7 +3,13 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from cvae_cli.engine.augment import differentiable, random_affine, random_cutout, random_flip, random_shift
+from cvae_cli.data.augment import (
+    differentiable_augment,
+    random_affine,
+    random_cutout,
+    random_flip,
+    random_shift,
+)
 
 
 def test_random_affine_keeps_what_it_is_told_to() -> None:
@@ -34,7 +40,7 @@ def test_random_flip_mirrors_about_half() -> None:
 def test_differentiable_changes_groups_alike_and_images_apart() -> None:
     torch.manual_seed(0)
     one = torch.rand(1, 3, 16, 16).expand(6, -1, -1, -1)
-    changed = differentiable(torch.cat([one, one]), groups=2)
+    changed = differentiable_augment(torch.cat([one, one]), groups=2)
     assert changed.shape == (12, 3, 16, 16)
     torch.testing.assert_close(changed[:6], changed[6:])
     assert all(not torch.equal(changed[0], changed[i]) for i in range(1, 6))
@@ -43,7 +49,7 @@ def test_differentiable_changes_groups_alike_and_images_apart() -> None:
 def test_differentiable_cuts_out_and_lets_gradients_through_elsewhere() -> None:
     torch.manual_seed(0)
     x = torch.rand(50, 3, 16, 16, requires_grad=True)
-    changed = differentiable(x)
+    changed = differentiable_augment(x)
     changed.sum().backward()
     assert x.grad is not None
     gone = (changed == 0).all(dim=1).float().mean()

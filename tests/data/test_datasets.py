@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cvae_cli.engine import datasets
+from cvae_cli.data import datasets
 from cvae_cli.errors import DataError
 
 
@@ -65,3 +65,22 @@ def test_damaged_files_of_fashion_are_named(tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(1000))[:-20])
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: cannot be unpacked"):
         datasets.load("fashion", tmp_path, train=True)
+
+
+def test_missing_and_damaged_data(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision
+
+    def no_network(self: object) -> None:
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nmany\nlines")
+
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", no_network)
+    with pytest.raises(DataError, match=r"could not be downloaded .*--data-dir"):
+        datasets.load("mnist", tmp_path, train=True)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in (data_dir / "MNIST" / "raw").iterdir():
+        (raw / file.name).write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DataError, match="damaged"):
+        datasets.load("mnist", tmp_path, train=True)
+    with pytest.raises(DataError, match="unknown data set"):
+        datasets.load("nist", tmp_path, train=True)

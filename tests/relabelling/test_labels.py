@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvae_cli.engine.labels import Label, LabelRule, class_index, read_table
 from cvae_cli.errors import ImageError, LabelError
-from cvae_cli.images.discover import Found
+from cvae_cli.images.discover import ImageRef
+from cvae_cli.relabelling.labels import Label, LabelRule, class_index, read_table
 
 CLASSES = ("cat", "Dog", "dog ", "7")
 
 
-def found(path: str) -> Found:
-    return Found(Path("/src") / path, path, "/src", PurePosixPath(path))
+def found(path: str) -> ImageRef:
+    return ImageRef(Path("/src") / path, path, "/src", PurePosixPath(path))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def found(path: str) -> Found:
     ],
 )
 def test_rules(rule: str, path: str, label: Label | None) -> None:
-    assert LabelRule(rule, CLASSES).label(found(path)) == label
+    assert LabelRule.parse(rule, CLASSES).label_of(found(path)) == label
 
 
 def test_short_names_stand_for_classes_of_cifar10() -> None:
@@ -38,12 +38,12 @@ def test_short_names_stand_for_classes_of_cifar10() -> None:
     assert [class_index(name, photographs) for name in ("plane", "Car", "ship", "boat")] == [0, 1, 2, None]
     assert class_index("car", ("automobile", "car")) == 1  # a class of that very name
     assert class_index("plane", CLASSES) is None
-    assert LabelRule("auto", photographs).label(found("car/x.png")) == Label(1, "folder")
+    assert LabelRule.parse("auto", photographs).label_of(found("car/x.png")) == Label(1, "folder")
 
 
 def test_a_folder_that_is_no_class() -> None:
-    with pytest.raises(ImageError, match="'notes' is no class"):
-        LabelRule("folder", CLASSES).label(found("notes/x.png"))
+    with pytest.raises(ImageError, match="'notes' is not a class"):
+        LabelRule.parse("folder", CLASSES).label_of(found("notes/x.png"))
 
 
 def test_names_that_differ_in_case_only_need_their_case() -> None:
@@ -57,12 +57,12 @@ def test_names_that_differ_in_case_only_need_their_case() -> None:
 def test_csv(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text('\ufeffpath,label\n./a/x.png,cat\n/src/b.png, 7\n\n"c,d.png",Dog\n', encoding="utf-8")
-    rule = LabelRule(str(file), CLASSES)
-    assert rule.label(found("a/x.png")) == Label(0, "csv")
-    assert rule.label(found("b.png")) == Label(3, "csv")
-    assert rule.label(found("c,d.png")) == Label(1, "csv")
+    rule = LabelRule.parse(str(file), CLASSES)
+    assert rule.label_of(found("a/x.png")) == Label(0, "csv")
+    assert rule.label_of(found("b.png")) == Label(3, "csv")
+    assert rule.label_of(found("c,d.png")) == Label(1, "csv")
     with pytest.raises(ImageError, match="not in the CSV"):
-        rule.label(found("z.png"))
+        rule.label_of(found("z.png"))
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_a_bad_csv_is_refused_with_its_line(tmp_path: Path, text: str, message: 
 
 def test_no_such_csv_and_no_such_rule(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="cannot be read"):
-        LabelRule(str(tmp_path / "none.csv"), CLASSES)
+        LabelRule.parse(str(tmp_path / "none.csv"), CLASSES)
     with pytest.raises(LabelError, match="one of the model's classes"):
-        LabelRule("horse", CLASSES)
+        LabelRule.parse("horse", CLASSES)
 
 
 @given(st.binary(max_size=200))

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvae_cli.errors import ImageError, OutputError
+from cvae_cli.images.output import OutputFolder, check_not_foreign, check_replaceable, is_foreign
+from cvae_cli.images.png import encode_png
+
+OURS = encode_png(np.zeros((2, 2), np.uint8), {"source": "a"})
+
+
+def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = OutputFolder(tmp_path / "out")
+    folder.create()
+    folder.write("sub/a.png", b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        folder.write("sub/a.png", b"new")
+    assert (tmp_path / "out" / "sub" / "a.png").read_bytes() == b"old"
+    assert [file.name for file in (tmp_path / "out" / "sub").iterdir()] == ["a.png"]
+
+
+def test_nothing_is_written_through_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    folder = OutputFolder(tmp_path / "out")
+    folder.create()
+    (tmp_path / "out" / "sub").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(OutputError, match="leads out"):
+        folder.write("sub/a.png", b"x")
+    with pytest.raises(OutputError, match="leads out"):
+        folder.write("sub/deeper/a.png", b"x")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_folder_that_cannot_be(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file"):
+        OutputFolder(tmp_path / place).create()
+
+
+def test_only_what_others_wrote_is_foreign(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "ours.png").write_bytes(OURS)
+    (tmp_path / "theirs.png").write_bytes(b"their picture")
+    names = ("gone.png", "empty.png", "ours.png", "theirs.png")
+    assert [is_foreign(tmp_path / name) for name in names] == [False, False, False, True]
+    check_not_foreign(tmp_path / "theirs.png", overwrite=True)
+    with pytest.raises(OutputError, match="add --overwrite"):
+        check_not_foreign(tmp_path / "theirs.png", overwrite=False)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_image_of_the_sources_is_never_replaced(tmp_path: Path, overwrite: bool) -> None:
+    source, out = tmp_path / "imgs", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    for file in (source / "a.png", source / "b.png", out / "b.png"):
+        file.write_bytes(b"their picture")
+    (out / "a.png").symlink_to(source / "a.png")
+    for name in ("a.png", "../imgs/b.png"):
+        with pytest.raises(ImageError, match="one of the images themselves"):
+            check_replaceable(
+                out / name, image=source / "a.png", sources=[source], out=out, overwrite=overwrite
+            )
+    replace = {"image": source / "a.png", "sources": [source], "out": out}
+    if overwrite:
+        check_replaceable(out / "b.png", overwrite=True, **replace)
+    else:
+        with pytest.raises(ImageError, match="move it, or add --overwrite"):
+            check_replaceable(out / "b.png", overwrite=False, **replace)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cvae_cli.relabelling.pipeline import group, grouped_map, ordered_map
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def test_results_come_in_order_whatever_takes_longest(pool: ThreadPoolExecutor) -> None:
+    def work(number: int) -> int:
+        time.sleep(0.002 * (number % 5))
+        return number
+
+    assert list(ordered_map(pool, work, range(40), ahead=8)) == list(range(40))
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_no_more_than_the_bound_is_in_flight(pool: ThreadPoolExecutor, ahead: int) -> None:
+    taken = 0
+    lock, now, most = threading.Lock(), 0, 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for number in range(30):
+            taken += 1
+            yield number
+
+    def work(number: int) -> int:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.001)
+        with lock:
+            now -= 1
+        return number
+
+    for done, _ in enumerate(ordered_map(pool, work, items(), ahead=ahead)):
+        assert taken <= done + ahead + 1
+    assert most <= ahead
+
+
+def test_what_the_work_raises_is_raised(pool: ThreadPoolExecutor) -> None:
+    results = ordered_map(pool, lambda number: 1 // number, [1, 0, 1], ahead=3)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def even(number: int) -> bool:
+    return number % 2 == 0
+
+
+def test_groups_hold_so_many_that_count_and_what_lies_between() -> None:
+    assert list(group(range(9), 2, counts=even, limit=100)) == [[0, 1, 2], [3, 4, 5, 6], [7, 8]]
+    assert list(group([], 2, counts=even, limit=100)) == []
+
+
+def test_a_long_stretch_that_does_not_count_is_handed_on() -> None:
+    groups = list(group([1] * 25 + [2], 3, counts=even, limit=10))
+    assert [len(one) for one in groups] == [10, 10, 6]
+
+
+def test_loading_and_drawing_are_put_together(pool: ThreadPoolExecutor) -> None:
+    sizes: list[int] = []
+
+    def draw(numbers: list[int]) -> list[str]:
+        sizes.append(sum(map(even, numbers)))
+        return [f"{number}" for number in numbers]
+
+    results = grouped_map(pool, lambda number: number, pool, draw, range(101), size=4, counts=even, workers=2)
+    assert list(results) == [f"{number}" for number in range(101)]
+    assert max(sizes) == 4
+    assert sum(sizes) == 51

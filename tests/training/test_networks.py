@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import torch
+from helpers import small_recipe
+
+from cvae_cli.model.spec import ModelSpec
+from cvae_cli.model.vae import ConditionalVAE
+from cvae_cli.training.networks import Networks, frozen
+from cvae_cli.training.recipes import CIFAR10, MNIST
+
+
+def test_frozen_passes_gradients_through_but_keeps_none(small_spec: ModelSpec) -> None:
+    model = ConditionalVAE(small_spec)
+    x = torch.rand(2, 3, 16, 16, requires_grad=True)
+    frozen(model.classifier, x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in model.classifier.parameters())
+
+
+def test_the_ema_follows_the_model() -> None:
+    networks = Networks(small_recipe(MNIST))
+    with torch.no_grad():
+        for parameter in networks.model.parameters():
+            parameter.fill_(1.0)
+    networks.update_ema()
+    first = next(networks.ema.parameters())
+    assert not torch.allclose(first, torch.ones(()), atol=0.01)
+    for _ in range(50):
+        networks.update_ema()
+    assert all(torch.allclose(value, torch.ones(()), atol=0.01) for value in networks.ema.parameters())
+
+
+def test_a_checkpoint_holds_the_steps_and_whether_the_decoder_is_fine_tuned() -> None:
+    first, second = Networks(small_recipe(MNIST)), Networks(small_recipe(MNIST))
+    first.update_ema()
+    first.freeze_encoder()
+    second.load_state_dict(first.state_dict())
+    assert (second.steps, second.fine_tuning) == (1, True)
+
+
+def test_a_recipe_decides_which_networks_there_are() -> None:
+    digits, photographs = Networks(small_recipe(MNIST)), Networks(small_recipe(CIFAR10))
+    assert digits.feature_discriminator is None
+    assert photographs.feature_discriminator is not None
+    assert [len(networks.parameter_groups()) for networks in (digits, photographs)] == [2, 3]
+    assert all(value.requires_grad for value in digits.model.classifier.parameters())
+    assert not any(value.requires_grad for value in photographs.model.classifier.parameters())

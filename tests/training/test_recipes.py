@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cvae_cli.data.catalogue import CLASSES
+from cvae_cli.model.spec import ImageKind
+from cvae_cli.training import recipes
+from cvae_cli.training.recipes import RECIPES, Recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_survive_json(name: str) -> None:
+    recipe = RECIPES[name]
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert recipe.spec.classes == CLASSES[name]
+
+
+def test_fine_tuning_takes_the_last_epochs() -> None:
+    photographs = RECIPES["cifar10"]
+    assert [photographs.fine_tuning_begins(epochs) for epochs in (1, 5, 20)] == [1, 3, 12]
+    assert replace(photographs, fine_tuning=None).fine_tuning_begins(20) == 20
+
+
+@pytest.mark.parametrize("kind", ImageKind)
+def test_own_images_get_the_recipe_of_their_kind(kind: ImageKind) -> None:
+    recipe = recipes.for_images(kind, ("a", "b"), 50, 3 if kind is ImageKind.PHOTOGRAPHS else 1)
+    assert recipe.spec.kind is kind
+    assert (recipe.spec.image_size, recipe.spec.canvas_size) == (50, 64)
+    assert recipe.min_steps > 0
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(("data", "epochs"), [("mnist", 50), ("cifar10", 30)])
+def test_the_schedule_of_resnet18_is_that_of_the_prior_work(data: str, epochs: int) -> None:
+    blind, ours = (recipes.resnet18(RECIPES[data], data, label_blind=blind) for blind in (True, False))
+    for recipe in (blind, ours):
+        assert (recipe.epochs, recipe.batch_size, recipe.optimizer.learning_rate) == (epochs, 16, 1e-4)
+        assert (recipe.spec.latent_dim, recipe.spec.label_in_encoder) == (256, True)
+    assert (blind.spec.label_in_decoder, ours.spec.label_in_decoder) == (False, True)
+    assert (blind.loss.target, ours.loss.target > 0) == (0.0, True)

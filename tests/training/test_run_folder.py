@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cvae_cli.errors import OutputError, UserError
+from cvae_cli.training.recipes import MNIST
+from cvae_cli.training.run_folder import (
+    check_run_folder,
+    choose_run_folder,
+    create_run_folder,
+    describe_run,
+)
+
+RUN = describe_run("mnist", 0, MNIST)
+
+
+def test_runs_get_a_name_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run of mnist"):
+        choose_run_folder("mnist", resume=True, runs=tmp_path)
+    for name in ("mnist", "mnist-2", "mnist-3"):
+        folder = choose_run_folder("mnist", resume=False, runs=tmp_path)
+        assert folder == tmp_path / name
+        create_run_folder(folder, RUN, resume=False)
+        assert choose_run_folder("mnist", resume=True, runs=tmp_path) == folder
+
+
+def test_a_folder_with_something_in_it_is_not_used(tmp_path: Path) -> None:
+    check_run_folder(tmp_path / "new", RUN, resume=False)
+    check_run_folder(tmp_path, RUN, resume=False)
+    (tmp_path / "notes.txt").touch()
+    for folder in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(UserError, match="not empty: add --resume"):
+            check_run_folder(folder, RUN, resume=False)
+
+
+def test_only_the_same_run_is_resumed(tmp_path: Path) -> None:
+    create_run_folder(tmp_path / "run", RUN, resume=False)
+    check_run_folder(tmp_path / "run", RUN, resume=True)
+    others = (
+        describe_run("fashion", 0, MNIST),
+        describe_run("mnist", 1, MNIST),
+        describe_run("mnist", 0, replace(MNIST, batch_size=32)),
+    )
+    for other in others:
+        with pytest.raises(UserError, match="other data, another seed"):
+            check_run_folder(tmp_path / "run", other, resume=True)
+    with pytest.raises(UserError, match="no such run"):
+        check_run_folder(tmp_path / "other", RUN, resume=True)
+    (tmp_path / "junk").mkdir()
+    with pytest.raises(UserError, match="not a run folder"):
+        check_run_folder(tmp_path / "junk", RUN, resume=True)
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_message(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="the run folder cannot be written"):
+        create_run_folder(tmp_path / "file" / "run", RUN, resume=False)
