@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae_cli.cli import options
-from cvae_cli.cli.console import make_console, print_warning, verbosity, visible
+from cvae_cli.cli.console import make_console, print_warning, shown_path, verbosity, visible
 from cvae_cli.cli.progress import PLAIN_SECONDS, ProgressDisplay
 from cvae_cli.cli.signals import StopRequest
 from cvae_cli.data.catalogue import DEFAULT_SIZE, NAMES, SIZES
@@ -32,6 +32,7 @@ _OUT_VARIABLE = "CVAE_TRAIN_OUT"
 @click.command("train", short_help="Train a model.")
 @click.option(
     "--data",
+    type=options.Text(),
     default="mnist",
     show_default=True,
     metavar="|".join([*NAMES, "FOLDER"]),
@@ -72,19 +73,19 @@ _OUT_VARIABLE = "CVAE_TRAIN_OUT"
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=options.FilePath(),
     metavar="DIR",
     help="The run folder.  [default: runs/DATA, or the next free name]",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --out, or the latest one of this data set.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=options.SEED, default=0, show_default=True, help="Of everything random.")
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
     help="Images per step, over all processes.  [default: the recipe's]",
 )
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, min_open=True), help="Peak rate.  [default: the recipe's]"
+    "--learning-rate", type=options.Number(0, min_open=True), help="Peak rate.  [default: the recipe's]"
 )
 @click.option(
     "--device",
@@ -130,6 +131,7 @@ def command(ctx: click.Context, /, **asked: Any) -> None:
     from cvae_cli.training.options import TrainOptions, resolve
     from cvae_cli.training.run import train
 
+    asked["data"] = asked["data"] if asked["data"] in NAMES else os.path.normpath(asked["data"])
     job = TrainOptions(**asked)
     with StopRequest() as stop, _Observer(console, stop) as observer:
         recipe, data, folder = resolve(job, observer)
@@ -246,7 +248,8 @@ class _Observer:
 def _print_result(console: Console, result: TrainResult) -> None:
     if result.interrupted:
         console.print(
-            f"stopped early after {result.epochs} whole epochs; continue with --resume --out {result.folder}",
+            f"stopped early after {result.epochs} whole epochs; continue with "
+            f"--resume --out {shown_path(result.folder)}",
             markup=False,
         )
     if result.weights is None:
@@ -254,7 +257,8 @@ def _print_result(console: Console, result: TrainResult) -> None:
         return
     if verbosity() >= 0:
         console.print(
-            f"best weights -> {result.weights}\ntry them: cvae grid --model {result.weights} --out sheet.png",
+            f"best weights -> {visible(str(result.weights))}\n"
+            f"try them: cvae grid --model {shown_path(result.weights)} --out sheet.png",
             markup=False,
         )
     if result.warning:
@@ -278,4 +282,4 @@ def _print_quality(console: Console, file: Path, data: str, device: str) -> None
         return
     print_metrics(found, short=True)
     if verbosity() >= 0:
-        console.print(f"all of it: cvae evaluate --model {file}", markup=False)
+        console.print(f"all of it: cvae evaluate --model {shown_path(file)}", markup=False)

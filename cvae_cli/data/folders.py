@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,8 @@ from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.data.profile import DatasetProfile, profile_images
 from cvae_cli.errors import DataError, ImageError
 from cvae_cli.images.discover import JUNK, discover
-from cvae_cli.images.load import load_image
+from cvae_cli.images.load import load_image, read_image
+from cvae_cli.images.png import provenance_in
 from cvae_cli.images.prepare import InputSpec
 
 FEW_IMAGES = 20
@@ -27,6 +29,12 @@ FEW_IMAGES = 20
 _TEST_SHARE = 10
 """One file in this many is held out for testing."""
 _PROFILED_IMAGES = 300
+_PART_OF = {
+    **dict.fromkeys(("train", "training", "trn", "train_images"), "train"),
+    **dict.fromkeys(("test", "testing", "tst", "test_images"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
+}
+"""What the usual names of parts, in any case, stand for."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,9 @@ class DatasetSummary:
 def scan(folder: Path) -> ClassFolders:
     """Find the class folders and their files.
 
-    ``FOLDER/train/CLASS/*``, with ``test`` and ``val`` if they exist, or ``FOLDER/CLASS/*``. Without a
-    test part, one file in ten is held out. Which ones depends on their names alone, so that training
+    ``FOLDER/train/CLASS/*``, with ``test`` and ``val`` if they exist (or as they are usually called:
+    ``training``, ``testing``, ``valid``, ``validation``), or ``FOLDER/CLASS/*``. Without a test part,
+    one file in ten is held out. Which ones depends on their names alone, so that training
     and evaluation agree, and adding files moves no others.
 
     Raises:
@@ -80,9 +89,9 @@ def scan(folder: Path) -> ClassFolders:
     """
     if not storage.is_folder(folder):
         raise DataError(f"unknown data set {str(folder)!r}: neither one of {', '.join(NAMES)} nor a folder.")
-    train = folder / "train"
-    has_parts = storage.is_folder(train) and bool(_folder_names(train))
-    root = train if has_parts else folder
+    found_parts = _find_parts(folder)
+    has_parts = bool(found_parts)
+    root = found_parts.get("train", folder)
     classes = tuple(_folder_names(root))
     if len(classes) < 2:
         what = f"only the class folder {classes[0]!r}" if classes else "no class folders"
@@ -95,11 +104,11 @@ def scan(folder: Path) -> ClassFolders:
         if not files:
             raise DataError(f"{root / name}: no images in this class folder; add some, or remove it.")
     for part in ("test", "val") if has_parts else ():
-        if not storage.is_folder(folder / part):
+        if (place := found_parts.get(part)) is None:
             continue
-        if unknown := [name for name in _folder_names(folder / part) if name not in classes]:
-            raise DataError(f"{folder / part / unknown[0]}: a class that is not in {root}.")
-        parts[part] = tuple(_image_files(folder / part / name) for name in classes)
+        if unknown := [name for name in _folder_names(place) if name not in classes]:
+            raise DataError(f"{place / unknown[0]}: a class that is not in {root}.")
+        parts[part] = tuple(_image_files(place / name) for name in classes)
     if "test" not in parts:
         split = [_hold_out_test(files, folder) for files in parts["train"]]
         parts["train"], parts["test"] = tuple(a for a, _ in split), tuple(b for _, b in split)
@@ -193,6 +202,41 @@ def _counts(data: LabelledImages) -> list[int]:
     return torch.bincount(data.labels, minlength=len(data.classes)).tolist()
 
 
+def _find_parts(folder: Path) -> dict[str, Path]:
+    """The parts of a data set by what they are for; empty where its folders are classes.
+
+    Folders are parts where one of them is named as a training part and holds folders itself: a class
+    that happens to be called ``train`` holds images.
+
+    Raises:
+        DataError: folders that look like parts, of which none is to train on, or two are for the same.
+    """
+    parts: dict[str, Path] = {}
+    others = []
+    for name in _folder_names(folder):
+        part = _PART_OF.get(name.casefold())
+        if part is None or not _folder_names(folder / name):
+            others.append(name)
+        elif part in parts:
+            raise DataError(
+                f"{folder}: both {parts[part].name} and {name} are {part} images; keep one of them."
+            )
+        else:
+            parts[part] = folder / name
+    if parts and "train" not in parts:
+        names = ", ".join(place.name for place in parts.values())
+        raise DataError(
+            f"{folder}: {names} look like parts of a data set, but none of its folders is called train (or "
+            "training), so there is nothing to train on."
+        )
+    if parts and others:
+        raise DataError(
+            f"{folder}: {others[0]} stands beside {parts['train'].name}, which looks like a part of the data "
+            "set; move one of them, or name the folder that holds the classes."
+        )
+    return parts
+
+
 def _folder_names(folder: Path) -> list[str]:
     """Names of the folders in a folder, numbers by their value."""
     try:
@@ -206,7 +250,7 @@ def _folder_names(folder: Path) -> list[str]:
 def _image_files(folder: Path) -> tuple[Path, ...]:
     if not storage.is_folder(folder):
         return ()
-    refs = tuple(discover([folder]))
+    refs = tuple(ref for ref in discover([folder]) if not ref.passed_over)
     for ref in refs:
         if ref.problem:
             raise DataError(f"{ref.file}: {ref.problem}.")
@@ -228,6 +272,10 @@ def _hold_out_test(files: tuple[Path, ...], folder: Path) -> tuple[tuple[Path, .
 def _load(file: Path, spec: InputSpec) -> NDArray[np.uint8] | str:
     """(C, H, W) uint8, or why the file cannot be used."""
     try:
-        return load_image(file, spec).native
+        content = read_image(file)
+        provenance = provenance_in(io.BytesIO(content))
+        if provenance is not None and "target" not in provenance:
+            return "a grid or sheet that cvae drew"
+        return load_image(content, spec).native
     except ImageError as error:
         return str(error)

@@ -137,6 +137,24 @@ class StopOnRequest(pl.Callback):  # type: ignore[misc]
         """Ask ``should_stop`` after every step."""
         self.should_stop, self.checkpoints = should_stop, checkpoints
         self.signal: int | None = None
+        self._trainer: Any = None
+
+    def on_train_start(self, trainer: Any, pl_module: TrainingModule) -> None:
+        """Be ready to stop while the classifier is pre-trained."""
+        self._trainer = trainer
+
+    def watched(self, progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        """A progress callback of the pre-training that also ends it if asked to."""
+
+        def report(done: int, steps: int) -> None:
+            progress(done, steps)
+            # Alone: other processes wait for the classifier, and would wait for ever.
+            if self._trainer.world_size == 1 and (asked := self.should_stop()) is not None:
+                self.signal = asked
+                self.checkpoints.save(self._trainer)
+                raise Stopped
+
+        return report
 
     def on_train_batch_end(self, trainer: Any, pl_module: TrainingModule, *_: Any) -> None:
         """Stop if asked to."""
@@ -200,6 +218,9 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
 
     def on_validation_end(self, trainer: Any, pl_module: TrainingModule) -> None:
         """Compare the epoch with the best so far."""
+        if trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
+            # Lightning 1.9 validates before it trains when a run is resumed after an epoch's first step.
+            return
         metrics = {
             name.removeprefix("val_"): float(value)
             for name, value in trainer.callback_metrics.items()

@@ -33,12 +33,14 @@ __all__ = [
     "pl",
     "precision",
     "quiet",
+    "restored",
     "seeded",
     "strategy",
 ]
 
-UNUSABLE = (MisconfigurationException, ValueError, RuntimeError, ImportError)
-"""What Lightning raises for devices, nodes and strategies that this machine does not have."""
+UNUSABLE = (MisconfigurationException, ImportError, ValueError)
+"""What Lightning raises for devices, nodes and strategies that this machine does not have (the last but one
+for ``xla`` and other strategies whose package is missing)."""
 
 _LOGGERS = ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric")
 _MAJOR = int(pl.__version__.split(".")[0])
@@ -70,7 +72,8 @@ def precision(asked: str, device: str) -> Any:
 def is_main_process() -> bool:
     """Whether this process speaks for the run, where several train together."""
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") == "0" for name in names)
+    # Set but empty is as good as not set.
+    return all((os.environ.get(name) or "0") == "0" for name in names)
 
 
 @contextmanager
@@ -91,10 +94,39 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generators, and restore them afterwards; nothing here uses others."""
-    with torch.random.fork_rng():
+    """Seed torch's generators, and restore them afterwards; nothing here uses others.
+
+    Those of GPUs are restored if the process has used its GPUs before.
+    """
+    devices = None
+    if torch.cuda.is_available():
+        # By default torch would start up every GPU, even with --device cpu, and warn that it does.
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Undo what Lightning leaves behind after training on several processes.
+
+    With its ``LOCAL_RANK`` in the environment, and still in its process group, the next training in this
+    process would wait for others that are gone.
+    """
+    environment, had_group = dict(os.environ), _has_process_group()
+    try:
+        yield
+    finally:
+        if _has_process_group() and not had_group:
+            torch.distributed.destroy_process_group()
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+
+
+def _has_process_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 class WholeCheckpoints(CheckpointIO):  # type: ignore[misc]

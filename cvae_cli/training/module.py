@@ -19,6 +19,8 @@ from cvae_cli.training.recipes import Recipe
 _CLASS_IMAGES = 20_000
 """Training images from which the style and the latents of each class are measured, at most."""
 _PICTURE_ROWS = 10
+_RANK_STRIDE = 1_000_003
+"""Between the seeds of processes that train together."""
 
 
 class TrainingModule(pl.LightningModule):  # type: ignore[misc]
@@ -29,13 +31,16 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         recipe: Recipe,
         training: LabelledImages,
         pretraining: Callable[[int, int], None] = lambda done, steps: None,
+        *,
+        seed: int = 0,
     ) -> None:
         """Build the networks of a recipe.
 
         Args:
             recipe: what to train, and how.
             training: real training images.
-            pretraining: called after each step of the classifier's pre-training.
+            pretraining: called after each step of the classifier's pre-training; what it raises ends it.
+            seed: of the run.
         """
         super().__init__()
         self.recipe = recipe
@@ -45,10 +50,15 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self.objective.style_targets.fit(self.class_images.images, self.class_images.labels)
         self.terms: dict[str, Tensor] = {}
         self._pretraining = pretraining
+        self._seed = seed
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Pre-train the classifier, if the recipe says so and the run is new."""
         networks = self.objective.networks
+        if self.trainer.world_size > 1:
+            # Labels and noise are drawn by each process for itself, or all would draw the same; the order
+            # of the images has a generator of its own, which they share.
+            torch.manual_seed(self._seed + _RANK_STRIDE * (1 + self.trainer.global_rank))
         if not self.recipe.classifier.pretrain_epochs or networks.steps > 0:
             return
         classifier = networks.model.classifier

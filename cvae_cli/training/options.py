@@ -94,6 +94,14 @@ def resolve(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Tra
     else:
         recipe, training, validation = _own(options, observer)
     folder = options.out or choose_run_folder(options.name, resume=options.resume)
+    if options.data not in RECIPES and Path(options.data).resolve() in (
+        *folder.resolve().parents,
+        folder.resolve(),
+    ):
+        raise UserError(
+            f"the run folder {folder} would lie in the data itself, where it would become a class; name "
+            "another one with --out."
+        )
     return recipe, TrainingData(options.name, options.data, training, validation), folder
 
 

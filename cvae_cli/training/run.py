@@ -52,7 +52,7 @@ class TrainingData:
         name: what the model will be called.
         data_set: the name of the data set, or its folder.
         training: images to train on.
-        validation: images to choose the best weights by.
+        validation: images that the best weights are chosen on.
     """
 
     name: str
@@ -128,7 +128,8 @@ def train(
 ) -> TrainResult:
     """Train a model and export its best weights.
 
-    Nothing is left behind in the process: neither seeds nor log levels, warning filters or signals.
+    Nothing is left behind in the process: neither seeds, log levels, warning filters and signal handlers
+    nor environment variables and a process group.
 
     Args:
         recipe: what to train, and how.
@@ -160,8 +161,8 @@ def train(
         epochs=epochs,
     )
     callbacks = [UpdateEma(), export, Report(observer, run_folder, epochs), checkpoints, stop]
-    with compat.quiet(), compat.seeded(options.seed):
-        module = TrainingModule(recipe, data.training, observer.pretraining)
+    with compat.restored(), compat.quiet(), compat.seeded(options.seed):
+        module = TrainingModule(recipe, data.training, stop.watched(observer.pretraining), seed=options.seed)
         trainer = _trainer(options, epochs, run_folder, callbacks)
         if main_process:
             create_run_folder(run_folder, description, resume=options.resume)
@@ -169,7 +170,7 @@ def train(
         try:
             trainer.fit(
                 module,
-                _loader(data.training, recipe, options.processes),
+                _loader(data.training, recipe, options),
                 DataLoader(data.validation, _VALIDATION_BATCH, collate_fn=_as_is),  # type: ignore[arg-type]
                 ckpt_path=str(checkpoint) if options.resume and storage.exists(checkpoint) else None,
             )
@@ -229,18 +230,20 @@ def _trainer(options: TrainerOptions, epochs: int, folder: Path, callbacks: list
         ) from error
 
 
-def _loader(data: LabelledImages, recipe: Recipe, processes: int) -> DataLoader[Any]:
+def _loader(data: LabelledImages, recipe: Recipe, options: TrainerOptions) -> DataLoader[Any]:
+    # Processes that train together take turns in one order.
+    shared = torch.Generator().manual_seed(options.seed) if options.processes > 1 else None
     # Batches are slices of one tensor in memory: worker processes would only copy them around.
     return DataLoader(
         data,  # type: ignore[arg-type]
-        batch_size=recipe.batch_size // processes,
-        sampler=_sampler(data, recipe),
+        batch_size=recipe.batch_size // options.processes,
+        sampler=_sampler(data, recipe, shared),
         drop_last=True,
         collate_fn=_as_is,  # type: ignore[arg-type]
     )
 
 
-def _sampler(data: LabelledImages, recipe: Recipe) -> Sampler[int]:
+def _sampler(data: LabelledImages, recipe: Recipe, generator: torch.Generator | None = None) -> Sampler[int]:
     """The order of an epoch: each image once, or those of rare classes more often.
 
     Their weight is the square root of what would make all classes equal (Mahajan et al. 2018,
@@ -250,9 +253,9 @@ def _sampler(data: LabelledImages, recipe: Recipe) -> Sampler[int]:
     counts = torch.bincount(data.labels, minlength=recipe.spec.num_classes)
     least = recipe.min_steps * recipe.batch_size
     if not least or (len(data) >= least and counts.max() <= _EVEN * counts.min()):
-        return RandomSampler(data)  # type: ignore[arg-type]
+        return RandomSampler(data, generator=generator)  # type: ignore[arg-type]
     weights = counts.double().rsqrt()[data.labels]
-    return WeightedRandomSampler(weights.tolist(), max(len(data), least))
+    return WeightedRandomSampler(weights.tolist(), max(len(data), least), generator=generator)
 
 
 def _as_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -73,6 +73,8 @@ def create_run_folder(folder: Path, description: dict[str, Any], *, resume: bool
         storage.make_folder(folder)
         if not resume:
             text = json.dumps(description, indent=2) + "\n"
-            storage.replace_file(folder / _DESCRIPTION, text.encode())
+            storage.write_new_file(folder / _DESCRIPTION, text.encode())
+    except FileExistsError:
+        raise UserError(f"{folder}: another run has just been started there; name another --out.") from None
     except OSError as error:
         raise OutputError(f"{folder}: the run folder cannot be written: {error.strerror or error}") from error

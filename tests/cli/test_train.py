@@ -119,6 +119,7 @@ def test_the_whole_way_with_a_folder(marks: Path, tmp_path: Path, monkeypatch: p
         return replace(small_recipe(for_images(*arguments)), min_steps=15, batch_size=16)  # type: ignore[arg-type]
 
     monkeypatch.setattr(recipes, "for_images", small)
+    monkeypatch.setattr("cvae_cli.judge.train.MIN_STEPS", 100)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(marks, "marks")
     run = CliRunner().invoke(main, ["train", "--data", "marks", "--epochs", "1", "--device", "cpu"])
@@ -148,3 +149,21 @@ def test_the_whole_way_with_a_folder(marks: Path, tmp_path: Path, monkeypatch: p
     run = CliRunner().invoke(main, ["evaluate", "--model", "runs/marks"])
     assert run.exit_code == 2
     assert "trained on 'marks', which is not here" in run.stderr
+
+
+def test_train_without_data_and_without_network(
+    cvae: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    dead = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https", "all")}
+    run = cvae("train", "--epochs", "1", "--data-dir", "nothing", env={**dead, "no_proxy": ""})
+    assert run.returncode == 2, run.stderr
+    assert "could not be downloaded" in run.stderr
+    assert "--data-dir" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_train_refuses_an_unknown_data_set() -> None:
+    run = CliRunner().invoke(main, ["train", "--data", "nist"])
+    assert run.exit_code == 2
+    assert "mnist" in run.stderr

@@ -4,7 +4,10 @@ import gzip
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from cvae_cli.data import datasets
 from cvae_cli.errors import DataError
@@ -15,6 +18,9 @@ def test_cifar10_is_read_from_class_folders(photo_dir: Path) -> None:
     assert data.images.shape == (340, 3, 32, 32)
     assert data.labels.bincount().tolist() == [34] * 10
     assert data.classes[3] == "cat"
+    with Image.open(photo_dir / "cifar10" / "train" / "cat" / "0002.png") as image:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    assert any(torch.equal(found, pixels) for found in data.images[data.labels == 3])
     # The folder of the set itself will do as well.
     inside = datasets.load("cifar10", photo_dir / "cifar10", train=False)
     assert len(inside) == 40
@@ -28,8 +34,6 @@ def test_a_damaged_or_odd_image_is_named(photo_dir: Path, tmp_path: Path) -> Non
     file.write_bytes(whole[:100])
     with pytest.raises(DataError, match=r"cat/0001\.png: cannot be read"):
         datasets.load("cifar10", root, train=False)
-    from PIL import Image
-
     Image.new("RGB", (30, 32)).save(file)
     with pytest.raises(DataError, match="several sizes"):
         datasets.load("cifar10", root, train=False)

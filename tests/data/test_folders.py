@@ -18,6 +18,7 @@ from cvae_cli.data import folders
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.data.profile import DatasetProfile
 from cvae_cli.errors import DataError
+from cvae_cli.images.png import encode_png
 from cvae_cli.model.spec import ImageKind, ModelSpec
 
 
@@ -64,12 +65,12 @@ def test_parts_of_its_own_are_taken_as_they_are(tmp_path: Path) -> None:
 
 @needs_proc
 def test_a_look_at_large_photographs_holds_few_of_them(tmp_path: Path) -> None:
-    """Sixty of them are two gigabytes of pixels."""
+    """Twenty-four of them are nearly a gigabyte of pixels."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     large = Image.effect_noise((4000, 3000), 9).convert("RGB")
     large.save(tmp_path / "a" / "0.jpg")
-    for number in range(60):
+    for number in range(24):
         os.link(tmp_path / "a" / "0.jpg", tmp_path / ("a", "b")[number % 2] / f"link-{number}.jpg")
     code = (
         f"{PEAK}\nimport sys\nfrom pathlib import Path\nfrom cvae_cli.data import folders\n"
@@ -118,3 +119,56 @@ def test_images_of_several_sizes_become_of_one(marks: Path) -> None:
     assert data.images[:, :, 0].float().mean() < 20  # paper became black
     assert [file.name for file, _ in left_out] == ["broken.png"]
     assert "not an image" in left_out[0][1]
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("Train", "TEST", "Valid"), {"train", "test", "val"}),
+        (("training", "testing"), {"train", "test"}),
+        (("train_images", "dev"), {"train", "test", "val"}),
+    ],
+)
+def test_parts_may_have_their_usual_names(tmp_path: Path, names: tuple[str, ...], parts: set[str]) -> None:
+    for part in names:
+        for name in ("a", "b"):
+            save(tmp_path / part / name, 4, np.full((8, 8), 100, np.uint8))
+    found = folders.scan(tmp_path)
+    assert found.classes == ("a", "b")
+    assert set(found.parts) == parts
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("train", "training"), "both train and training are train images"),
+        (("test", "val"), "none of its folders is called train"),
+        (("train", "test", "spare"), "spare stands beside train"),
+    ],
+)
+def test_parts_that_make_no_sense_are_said(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    for part in names:
+        for name in ("a", "b"):
+            save(tmp_path / part / name, 2, np.full((8, 8), 100, np.uint8))
+    with pytest.raises(DataError, match=message):
+        folders.scan(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("train", "bus"):
+        save(tmp_path / name, 4, np.full((8, 8), 100, np.uint8))
+    assert folders.scan(tmp_path).classes == ("bus", "train")
+
+
+def test_pictures_that_cvae_drew_are_left_out_but_for_tiles(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    for name in ("a", "b"):
+        save(tmp_path / name, 4, pixels)
+    (tmp_path / "a" / "grid.png").write_bytes(encode_png(pixels, {"source": "0.png", "targets": ["b"]}))
+    (tmp_path / "a" / "tile.png").write_bytes(encode_png(pixels, {"source": "0.png", "target": "a"}))
+    found = folders.scan(tmp_path)
+    spec = ModelSpec(classes=found.classes, image_size=28)
+    read = [folders.read(found, part, spec) for part in ("train", "test")]
+    assert sum(len(data) for data, _ in read) == 9
+    left_out = [(file.name, reason) for _, files in read for file, reason in files]
+    assert left_out == [("grid.png", "a grid or sheet that cvae drew")]

@@ -49,14 +49,14 @@ def test_options_that_do_not_go_together_are_refused(data_dir: Path) -> None:
 def test_parts_of_ones_own_come_in_one_order_for_every_seed_and_process(tmp_path: Path) -> None:
     for part in ("train", "val"):
         for label, name in enumerate(("a", "b")):
-            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / "data" / part / name).mkdir(parents=True)
             for number in range(8):
                 pixels = np.full((32, 32), 100 * label + number, np.uint8)
-                Image.fromarray(pixels).save(tmp_path / part / name / f"{number}.png")
+                Image.fromarray(pixels).save(tmp_path / "data" / part / name / f"{number}.png")
     orders = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        _, data, _ = resolve(TrainOptions(str(tmp_path), out=tmp_path / "run"), Mock())
+        _, data, _ = resolve(TrainOptions(str(tmp_path / "data"), out=tmp_path / "run"), Mock())
         orders.append(data.training.images[:, 0, 0, 0].tolist())
     assert orders[0] == orders[1]
     assert orders[0] != sorted(orders[0])  # not class by class

@@ -92,9 +92,7 @@ def test_training_leaves_the_process_as_it_was(digits: TrainingData, tmp_path: P
 
 
 @pytest.mark.bolts
-def test_a_stopped_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    digits: TrainingData, tmp_path: Path
-) -> None:
+def test_a_stopped_run_goes_on_where_it_was(digits: TrainingData, tmp_path: Path) -> None:
     options = replace(OPTIONS, epochs=3)
     whole = train(DIGITS, digits, tmp_path / "whole", options)
     seen = Recorder()
@@ -108,12 +106,30 @@ def test_a_stopped_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one
     again = Recorder()
     parts = train(DIGITS, digits, tmp_path / "parts", replace(options, resume=True), again)
     assert (again.first_epoch, len(again.epochs), parts.epochs) == (2, 1, 3)
-    # The third epoch is better than the second, not than the first alone: nothing began anew.
+    # The third epoch is better than the second, not than the first alone: nothing began anew. The weights
+    # are not those of the whole run, since a resumed one draws other random numbers.
     assert again.epochs[0]["recon_loss"] < seen.epochs[1]["recon_loss"] < seen.epochs[0]["recon_loss"]
     assert again.epochs[0]["recon_loss"] == pytest.approx(whole.metrics["recon_loss"], rel=0.1)
     done = Recorder()
     assert train(DIGITS, digits, tmp_path / "parts", replace(options, resume=True), done).epochs == 3
     assert done.steps == 0
+
+
+@pytest.mark.bolts
+@pytest.mark.parametrize("steps", [1, 10, 14])
+def test_a_run_that_is_stopped_within_an_epoch_still_trains_every_step(
+    digits: TrainingData, tmp_path: Path, steps: int
+) -> None:
+    """Also after the first step of an epoch, where Lightning 1.9 validates before it goes on."""
+    options, first, again = replace(OPTIONS, epochs=2), Recorder(), Recorder()
+    train(
+        DIGITS, digits, tmp_path / "run", options, first,
+        lambda: signal.SIGINT if first.steps == steps else None,
+    )  # fmt: skip
+    result = train(DIGITS, digits, tmp_path / "run", replace(options, resume=True), again)
+    assert first.steps == steps
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] >= 18
+    assert len(first.epochs) + len(again.epochs) == result.epochs == 2
 
 
 def test_a_run_that_is_stopped_in_its_first_epoch_exports_something(
@@ -234,7 +250,7 @@ def test_two_processes_train_the_same_model(data_dir: Path, tmp_path: Path) -> N
     )
     script = tmp_path / "plain.py"  # a file, which Lightning starts again for the second process
     script.write_text(
-        "import sys\nfrom pathlib import Path\n"
+        "import os\nimport sys\nfrom pathlib import Path\nimport torch\n"
         "from cvae_cli.data import datasets\nfrom cvae_cli.data.labelled import hold_out\n"
         "from cvae_cli.training.recipes import Recipe\n"
         "from cvae_cli.training.run import TrainerOptions, TrainingData, train\n"
@@ -244,7 +260,10 @@ def test_two_processes_train_the_same_model(data_dir: Path, tmp_path: Path) -> N
         f"    images = datasets.load('mnist', Path({str(data_dir)!r}), train=True)\n"
         "    data = TrainingData('mnist', 'mnist', *hold_out(images, 5000))\n"
         "    options = TrainerOptions(device='cpu', precision='fp32', epochs=6, devices=devices)\n"
+        "    before = dict(os.environ)\n"
         "    train(recipe, data, out, options)\n"
+        "    assert dict(os.environ) == before\n"
+        "    assert not torch.distributed.is_initialized()\n"
     )
     elbo = {}
     for devices in (1, 2):
