@@ -44,6 +44,7 @@ class ImageOutcome:
         judged: with ``--check``, the judge's probability that a tile shows its target, by target.
         judged_wrong: targets whose tile the judge takes for another class.
         left_out: targets whose tile was not written because of ``--min-confidence``.
+        warnings: what makes it doubtful that the image is what it was taken for.
     """
 
     path: str
@@ -59,6 +60,7 @@ class ImageOutcome:
     judged: dict[str, float] | None = None
     judged_wrong: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def failed(self, reason: str) -> ImageOutcome:
         """The same image, of which nothing was written."""
@@ -84,6 +86,7 @@ class ImageOutcome:
             "judged": self.judged,
             "judged_wrong": None if self.judged is None else list(self.judged_wrong),
             "left_out": None if self.judged is None else list(self.left_out),
+            "warnings": list(self.warnings),
         }
 
 
@@ -98,6 +101,7 @@ class Report:
         judged: number of tiles that the judge has seen.
         judged_wrong: number of those that it took for another class.
         left_out: number of tiles that were not written because of ``--min-confidence``.
+        warned: number of images with a warning.
     """
 
     done: int = 0
@@ -109,6 +113,7 @@ class Report:
     judged: int = 0
     judged_wrong: int = 0
     left_out: int = 0
+    warned: int = 0
 
     def add(self, outcome: ImageOutcome) -> None:
         """Count one outcome."""
@@ -120,6 +125,7 @@ class Report:
         self.judged += len(outcome.judged or ())
         self.judged_wrong += len(outcome.judged_wrong)
         self.left_out += len(outcome.left_out)
+        self.warned += bool(outcome.warnings)
 
     @property
     def total(self) -> int:

@@ -11,13 +11,12 @@ import gzip
 import io
 import itertools
 import os
-import platform
 import re
+import secrets
 import shutil
 import stat
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,9 +33,12 @@ NO_SUCH_NAME = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
 """Errors of a file system that cannot have a name; another name may be fine."""
 
 _BINARY = getattr(os, "O_BINARY", 0)
-_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
-_STARTED = f"{time.time_ns():x}"
+_ATTEMPTS = 3
+_PROCESS = secrets.token_hex(8)
 _SERIAL = itertools.count()
+_TEMPORARY = re.compile(r"\.cvae-[0-9a-f-]+\.part")
+_ABANDONED_SECONDS = 24 * 3600
+"""Age of a temporary file without a lock from which nobody is writing it, where there are no locks."""
 
 
 # Looking
@@ -176,28 +178,55 @@ def write_file(file: Path, content: bytes) -> None:
 
 def replace_file(file: Path, content: bytes) -> None:
     """As :func:`write_file`, but raises the system's OSError."""
-    temporary = file.parent / temporary_name()
-    try:
+    for attempt in range(_ATTEMPTS):
+        temporary = file.parent / temporary_name()
         try:
-            _write(temporary, content)
+            _write_and_rename(temporary, file, content)
+            return
         except FileNotFoundError:
+            # No such folder yet; or another run took the temporary file for an abandoned one, in the
+            # moment between its creation and its lock.
+            if attempt + 1 == _ATTEMPTS:
+                raise
             file.parent.mkdir(parents=True, exist_ok=True)
-            _write(temporary, content)
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
-def _write(file: Path, content: bytes) -> None:
-    """As :meth:`Path.write_bytes`, in half the system calls, which dominate the cost of small files."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+def write_new_file(file: Path, content: bytes) -> None:
+    """Write a file that must not exist yet. Raises OSError, of which FileExistsError if it does."""
+    with file.open("xb") as stream:
+        stream.write(content)
+
+
+def _write_and_rename(temporary: Path, file: Path, content: bytes) -> None:
+    """Write with few system calls, which dominate the cost of small files; locked until it has its name."""
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
     try:
+        _lock(descriptor)
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
+        if fcntl is not None:
+            os.replace(temporary, file)
     finally:
         os.close(descriptor)
+    if fcntl is None:
+        os.replace(temporary, file)  # Windows renames only what is closed
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open file: whether that worked; ``None`` on a file system without locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def to_bytes(write: Callable[[IO[bytes]], None]) -> bytes:
@@ -239,32 +268,34 @@ def discard(descriptor: int) -> None:
 
 
 def temporary_name() -> str:
-    """A hidden name that tells which process it belongs to: see :func:`clear_abandoned`."""
-    return f".cvae-{_HOST}-{os.getpid()}-{_STARTED}-{next(_SERIAL)}.part"
+    """A hidden name that no other process uses, on any machine: see :func:`clear_abandoned`."""
+    return f".cvae-{_PROCESS}-{next(_SERIAL)}.part"
 
 
 def clear_abandoned(folder: Path) -> None:
-    """Delete what a killed run left half-written in a folder."""
+    """Delete what a killed run left half-written in a folder.
+
+    A process holds a lock on what it writes, which the system releases when it ends. Its number would
+    tell nothing: containers have the same ones.
+    """
     for name in os.listdir(folder):
-        if is_abandoned(name):
+        if _TEMPORARY.fullmatch(name) and is_abandoned(folder / name):
             (folder / name).unlink(missing_ok=True)
 
 
-def is_abandoned(name: str) -> bool:
-    """Whether this names the temporary file of a process of this machine that no longer runs."""
-    match = re.fullmatch(r"\.cvae-([0-9a-f]{8})-(\d+)-([0-9a-f]+)-\d+\.part", name)
-    if match is None or match[1] != _HOST or os.name != "posix":
-        return False
-    if int(match[2]) == os.getpid():
-        # In a container each run may have the same number.
-        return match[3] != _STARTED
+def is_abandoned(file: Path) -> bool:
+    """Whether nobody is writing a temporary file any more."""
     try:
-        os.kill(int(match[2]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
+        descriptor = os.open(file, os.O_RDONLY | _BINARY)
+    except OSError:
         return False
-    return False
+    try:
+        locked = _lock(descriptor)
+        if locked is None:
+            return time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS
+        return locked
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -330,7 +361,9 @@ class LineStream:
 
     def _open_hidden(self) -> IO[str]:
         self.partial = self.partial.with_name(temporary_name())
-        return self._open("w")
+        stream = self._open("w")
+        _lock(stream.fileno())
+        return stream
 
     def _open(self, mode: str) -> IO[str]:
         return self.partial.open(mode, encoding="utf-8", newline="\n", buffering=1)

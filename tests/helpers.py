@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from PIL import Image, ImageDraw
 
 from cvae_cli.model import weights
@@ -41,6 +44,20 @@ def tree(folder: Path) -> dict[str, bytes]:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and not file.name.startswith("manifest")
     }
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """An image as a file of a format."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def invoke(*arguments: object, **settings: Any) -> Result:
+    """Run the command in this process, in the current folder."""
+    from cvae_cli.cli import main
+
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], **settings)
 
 
 def export_untrained(spec: ModelSpec, file: Path) -> Path:

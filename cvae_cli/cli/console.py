@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -31,7 +32,7 @@ def print_failure(console: Console, path: str, reason: str) -> None:
     """One bad image: its path and what is wrong with it."""
     from rich.text import Text
 
-    console.print(Text.assemble(("failed ", "red"), visible(path), ": ", reason))
+    console.print(Text.assemble(("failed ", "red"), visible(path), ": ", visible(reason)))
 
 
 def print_error(message: str) -> None:
@@ -46,6 +47,24 @@ def print_warning(console: Console, message: str) -> None:
     from rich.text import Text
 
     console.print(Text.assemble(("warning: ", "bold yellow"), visible(message)))
+
+
+def warn_of_unshown(console: Console, model: str) -> None:
+    """Name the classes of a model whose names captions cannot show."""
+    from cvae_cli.images.captions import unshown
+    from cvae_cli.model import registry
+
+    classes = registry.read_card(registry.resolve(model)).spec.classes
+    if names := [name for name in classes if unshown(name)]:
+        print_warning(
+            console,
+            f"captions cannot show the names of these classes and have boxes instead: {', '.join(names)}",
+        )
+
+
+def shown_path(path: object) -> str:
+    """A path as a shell takes it, to be copied from a message."""
+    return shlex.quote(visible(str(path)))
 
 
 def visible(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,11 +15,16 @@ from cvae_cli.cli.tables import MAX_PAIR_CLASSES, print_metrics, print_pairs
 
 @click.command("evaluate", short_help="Measure a model on real test images, with an independent judge.")
 @options.model
-@click.option("--data", metavar="NAME|FOLDER", help="The data set.  [default: the model's own]")
+@click.option(
+    "--data",
+    type=options.Text(),
+    metavar="NAME|FOLDER",
+    help="The data set.  [default: the model's own]",
+)
 @options.data_dir
 @click.option(
     "--judge",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FilePath(dir_okay=False),
     metavar="FILE",
     help="The .safetensors file of a judge; if it does not exist, a judge is trained and kept there.  "
     "[default: the one shipped for the data set, else judge.safetensors beside the model]",
@@ -28,7 +32,7 @@ from cvae_cli.cli.tables import MAX_PAIR_CLASSES, print_metrics, print_pairs
 @click.option("--limit", type=click.IntRange(1), help="A quick look: this many test images, drawn at random.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=options.FilePath(),
     metavar="DIR",
     help="Also write pictures: the pairs as a heat map, the worst tiles, random tiles, and scatter plots "
     "of the style.",

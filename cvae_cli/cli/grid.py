@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cvae_cli.cli import options
-from cvae_cli.cli.console import make_console, print_failure, verbosity, visible
+from cvae_cli.cli.console import make_console, print_failure, verbosity, visible, warn_of_unshown
 from cvae_cli.cli.progress import ProgressDisplay
 from cvae_cli.cli.signals import StopRequest
 from cvae_cli.outcomes import Report
@@ -16,11 +16,12 @@ from cvae_cli.outcomes import Report
 
 @click.command("grid", short_help="Make a contact sheet: one row per image, one column per class.")
 @options.sources(required=False)
+@options.null
 @options.model
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=options.FilePath(),
     metavar="SHEET.png",
     help="The picture to write.",
 )
@@ -31,7 +32,9 @@ from cvae_cli.outcomes import Report
     show_default=True,
     help="Most images on the sheet; without SOURCE, the number of styles.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the styles, without SOURCE.")
+@click.option(
+    "--seed", type=options.SEED, default=0, show_default=True, help="Seed of the styles, without SOURCE."
+)
 @options.labels
 @options.invert
 @options.device
@@ -39,7 +42,7 @@ from cvae_cli.outcomes import Report
 @options.check
 @click.option("--overwrite", is_flag=True, help="Replace a file that cvae did not write.")
 @click.pass_context
-def command(ctx: click.Context, /, source: tuple[Path, ...], **asked: Any) -> None:
+def command(ctx: click.Context, /, source: tuple[Path, ...], null: bool, **asked: Any) -> None:
     """Make a contact sheet of the images of SOURCE: one row per image, one column per class.
 
     The original comes first. The tile of its own class has a bright frame: it is the image's
@@ -49,10 +52,12 @@ def command(ctx: click.Context, /, source: tuple[Path, ...], **asked: Any) -> No
     from cvae_cli.relabelling.sheet import SheetOptions, sheet
 
     console = make_console()
-    job = SheetOptions(sources=source, listing=options.listing(source), **asked)
+    job = SheetOptions(sources=source, listing=options.listing(source, null=null), **asked)
     report = Report()
     with StopRequest() as stop, ProgressDisplay(console) as display:
-        for outcome in sheet(job):
+        outcomes = sheet(job)
+        warn_of_unshown(console, job.model)
+        for outcome in outcomes:
             report.add(outcome)
             if outcome.status == "failed":
                 print_failure(console, outcome.path, outcome.reason)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
@@ -30,30 +31,76 @@ class Shard(click.ParamType):  # type: ignore[type-arg]
         return self.fail(f"{value!r} is not of the form I/N with 1 <= I <= N, such as 1/4.", param, ctx)
 
 
+class FilePath(click.Path):
+    """A path that is not empty, as an unset variable of a script would make it, with ``~`` expanded."""
+
+    def __init__(self, **options: Any) -> None:
+        """As :class:`click.Path`, for :class:`pathlib.Path`."""
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a path."""
+        if not str(value):
+            self.fail("an empty path; is a variable of your script unset?", param, ctx)
+        text = os.fspath(value)
+        return super().convert(expand_home(text), param, ctx)
+
+
+class Text(click.ParamType):  # type: ignore[type-arg]
+    """Text that is not empty, with ``~`` expanded, since it may be a path."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read text."""
+        if not str(value).strip():
+            self.fail("an empty value; is a variable of your script unset?", param, ctx)
+        return expand_home(str(value))
+
+
+def expand_home(text: str) -> str:
+    """``~/x`` with the home folder, which a shell expands only at the start of a word."""
+    return str(Path(text).expanduser()) if text.startswith("~") else text
+
+
+class Number(click.FloatRange):
+    """A number in a range; neither NaN nor infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+SEED = click.IntRange(0, 2**32 - 1)
+
+
 class Names(click.ParamType):  # type: ignore[type-arg]
-    """Names separated by commas."""
+    """A class, or several with commas between them; which of the two, the model's classes decide."""
 
     name = "CLASS,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Split at the commas; ``all`` is the empty tuple."""
-        if isinstance(value, tuple):
-            return value
-        if str(value).casefold() == "all":
-            return ()
-        names = tuple(name.strip() for name in str(value).split(",") if name.strip())
-        return names or self.fail("name at least one class.", param, ctx)
+        """Refuse what names nothing."""
+        if not str(value).strip(" ,"):
+            self.fail("name at least one class.", param, ctx)
+        return value
+
+    def split_envvar_value(self, rv: str) -> tuple[str, ...]:
+        """One value: names may have spaces."""
+        return (rv,)
 
 
 def sources(*, required: bool) -> Callable[[Command], Command]:
     """``SOURCE...``: files, folders, or ``-``."""
-    return click.argument(
-        "source", nargs=-1, required=required, type=click.Path(path_type=Path, allow_dash=True)
-    )
+    return click.argument("source", nargs=-1, required=required, type=FilePath(allow_dash=True))
 
 
 model = click.option(
     "--model",
+    type=Text(),
     default="mnist",
     show_default=True,
     metavar="NAME|FILE",
@@ -61,6 +108,7 @@ model = click.option(
 )
 labels = click.option(
     "--labels",
+    type=Text(),
     default="auto",
     show_default=True,
     metavar="auto|folder|predict|CLASS|FILE.csv",
@@ -94,7 +142,7 @@ precision = click.option(
 
 data_dir = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     default=Path("data"),
     show_default=True,
     help="Where data sets are stored; missing ones are downloaded there.",
@@ -107,15 +155,32 @@ check = click.option(
 )
 
 
-def listing(source: tuple[Path, ...]) -> Iterator[str] | None:
-    """``None``, or the lines of stdin, as they come, where the source is ``-``.
+null = click.option(
+    "--null", is_flag=True, help="With -: paths end in a NUL character, as find -print0 prints them."
+)
+
+
+def listing(source: tuple[Path, ...], *, null: bool) -> Iterator[str] | None:
+    """``None``, or the paths on stdin, as they come, where the source is ``-``.
 
     Raises:
-        click.UsageError: ``-`` beside other sources.
+        click.UsageError: ``-`` beside other sources, or ``--null`` without it.
     """
     if DASH not in source:
+        if null:
+            raise click.UsageError("--null is for a list of paths on stdin: add - as the source.")
         return None
     if len(source) > 1:
         raise click.UsageError("- (a list of paths on stdin) cannot be mixed with other sources.")
     # Decoded as the names of files are, so that any of them survives.
-    return (os.fsdecode(line) for line in sys.stdin.buffer)
+    return map(os.fsdecode, _until_null(sys.stdin.buffer) if null else sys.stdin.buffer)
+
+
+def _until_null(stream: IO[bytes]) -> Iterator[bytes]:
+    """What lies between NUL characters."""
+    rest = b""
+    while chunk := stream.read(1 << 16):
+        *whole, rest = (rest + chunk).split(b"\0")
+        yield from whole
+    if rest:
+        yield rest

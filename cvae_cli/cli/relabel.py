@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae_cli.cli import options
-from cvae_cli.cli.console import make_console, print_failure, verbosity, visible
+from cvae_cli.cli.console import make_console, print_failure, verbosity, visible, warn_of_unshown
 from cvae_cli.cli.progress import ProgressDisplay, count_in_background
 from cvae_cli.cli.signals import StopRequest
 from cvae_cli.outcomes import ImageOutcome, Report
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 @click.command("relabel", short_help="Draw every image of folders under every other label.")
 @options.sources(required=True)
+@options.null
 @options.model
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=options.FilePath(),
     metavar="DIR",
     help="The folder to write to; created if needed. Sub-folders mirror those of the source.",
 )
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
 @click.option(
     "--targets",
     type=options.Names(),
-    default="all",
-    show_default=True,
+    multiple=True,
+    default=("all",),
+    show_default="all",
     metavar="all|CLASS,...",
-    help="The classes to draw. An image's own class is always left out.",
+    help="The classes to draw; may be repeated. An image's own class is always left out.",
 )
 @click.option(
     "--write",
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 @options.check
 @click.option(
     "--min-confidence",
-    type=click.FloatRange(0, 1),
+    type=options.Number(0, 1),
     metavar="X",
     help="With --write tiles: leave out tiles that the judge is unsure about, those whose target it gives "
     "a probability below X (0-1).",
@@ -87,6 +89,7 @@ def command(
     ctx: click.Context,
     /,
     source: tuple[Path, ...],
+    null: bool,
     shard: tuple[int, int] | None,
     fail_fast: bool,
     as_json: bool,
@@ -104,13 +107,14 @@ def command(
     console = make_console()
     if shard is None and (shard := shard_from_environment(os.environ)) and verbosity() >= 0:
         console.print(f"shard {shard[0]}/{shard[1]}, from this process's environment.")
-    job = RelabelOptions(sources=source, listing=options.listing(source), shard=shard, **asked)
+    job = RelabelOptions(sources=source, listing=options.listing(source, null=null), shard=shard, **asked)
     report = Report()
     with (
         StopRequest() as stop,
         ProgressDisplay(console) as display,
         closing(relabel(job)) as outcomes,  # type: ignore[type-var]
     ):
+        warn_of_unshown(console, job.model)
         progress = _ImageCount(display)
         if display.live and job.listing is None:
             count_in_background(lambda: _count_images(job), progress.set_total)
@@ -195,9 +199,17 @@ def _summary(report: Report, job: RelabelOptions) -> str:
     parts += [f"{count} skipped ({reason})" for reason, count in report.skips.items()]
     if report.failed:
         parts.append(f"{report.failed} failed")
-    names = {"folder": "from their folder", "predict": "predicted", "class": "as given", "csv": "from CSV"}
+    names = {
+        "folder": "from their folder",
+        "predict": "predicted",
+        "class": "as given",
+        "csv": "from CSV",
+        "provenance": "as they were drawn",
+    }
     labels = ", ".join(f"{count} {names[source]}" for source, count in report.labels.most_common())
     line = f"{', '.join(parts)} -> {visible(str(job.out))}" + (f"  (labels: {labels})" if labels else "")
+    if report.warned:
+        line += f"\n{report.warned} with a warning: see warnings in the manifest"
     if report.judged:
         line += f"\njudge: {report.judged_wrong} of {report.judged} tiles show another class"
         if job.min_confidence is not None:

@@ -22,10 +22,14 @@ def print_metrics(found: Evaluation, *, short: bool = False) -> None:
     """Print the metrics of an evaluation; in short only those that say most."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
+    title = (
+        f"{found.model} ({found.model_sha256[:12]}) on {found.images} test images of {found.data}: "
+        f"{found.tiles} tiles, judge {found.judge} ({found.judge_sha256[:12]})"
+    )
     table = Table(
-        title=f"{found.model} ({found.model_sha256[:12]}) on {found.images} test images of {found.data}: "
-        f"{found.tiles} tiles, judge {found.judge} ({found.judge_sha256[:12]})",
+        title=Text(visible(title)),  # not markup, whatever the names
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
@@ -45,6 +49,7 @@ def print_pairs(found: Evaluation) -> None:
     """Print, for each pair of classes, in how many tiles the judge recognises the target."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
         title="% recognised as the target; rows: source, columns: target, in brackets: reconstruction",
@@ -54,13 +59,13 @@ def print_pairs(found: Evaluation) -> None:
     )
     table.add_column("")
     for name in found.classes:
-        table.add_column(visible(name)[:8], justify="right")
+        table.add_column(Text(visible(name)[:8]), justify="right")
     for source, row in enumerate(found.pairs):
         cells = []
         for target, share in enumerate(row):
             text = "-" if math.isnan(share) else f"{100 * share:.1f}"
             cells.append(f"({text})" if source == target else text)
-        table.add_row(visible(found.classes[source])[:12], *cells)
+        table.add_row(Text(visible(found.classes[source])[:12]), *cells)
     echo_table(table)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import resources
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ _FONT_SIZES = (15, 14, 13, 12, 11)
 _NOTE_SIZES = (12, 11, 10, 9)
 _SMALL = 10
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+_NO_CHARACTER = "\U0010ffff"
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,11 @@ class Mark:
 
     Attributes:
         kind: ``sure`` or ``unsure`` where the tile shows its target; ``wrong`` where it shows something
-            else.
+            else; ``doubtful`` below an original with a warning.
         text: a word or a percentage beside the symbol.
     """
 
-    kind: Literal["sure", "unsure", "wrong"]
+    kind: Literal["sure", "unsure", "wrong", "doubtful"]
     text: str
 
 
@@ -54,12 +56,12 @@ def caption_strip(text: str, width: int, *, bold: bool = False, note: bool = Fal
     draw = ImageDraw.Draw(strip)
     stroke = 0.3 if bold else 0
     for size in _NOTE_SIZES if note else _FONT_SIZES:
-        if font(size).getlength(text) <= width:
+        if _font_for(text, size).getlength(text) <= width:
             y = 5 if note else height - 7
             anchor = "mt" if note else "ms"
-            draw.text((width / 2, y), text, ink, font(size), anchor, stroke_width=stroke)
+            draw.text((width / 2, y), text, ink, _font_for(text, size), anchor, stroke_width=stroke)
             return np.asarray(strip)[:, :, None]
-    small = font(_SMALL)
+    small = font(_SMALL, wide=True) if not text.isascii() else font(_SMALL)
     lines = _two_lines(text, small, width)
     for line, y in zip(lines, (height - 14, height - 4), strict=False):
         draw.text((width / 2, y), line, ink, small, "ms")
@@ -75,17 +77,19 @@ def mark_strip(mark: Mark, width: int) -> Pixels:
     """
     strip = Image.new("L", (width, NOTE_HEIGHT), CARD)
     draw = ImageDraw.Draw(strip)
-    ink = {"sure": NOTE_TEXT, "unsure": TEXT, "wrong": CARD}[mark.kind]
-    if mark.kind == "wrong":
+    ink = {"sure": NOTE_TEXT, "unsure": TEXT, "wrong": CARD, "doubtful": CARD}[mark.kind]
+    if mark.kind in ("wrong", "doubtful"):
         draw.rectangle((0, 2, width - 1, NOTE_HEIGHT - 2), TEXT)
     sign, gap, text = 9, 5, " ".join(mark.text.split())
     room = width - sign - gap - 2
-    size = next((size for size in _NOTE_SIZES if font(size).getlength(text) <= room), _NOTE_SIZES[-1])
-    if font(size).getlength(text) > room:
-        while text and font(size).getlength(text + _ELLIPSIS) > room:
+    size = next(
+        (size for size in _NOTE_SIZES if _font_for(text, size).getlength(text) <= room), _NOTE_SIZES[-1]
+    )
+    if _font_for(text, size).getlength(text) > room:
+        while text and _font_for(text, size).getlength(text + _ELLIPSIS) > room:
             text = text[:-1]
         text += _ELLIPSIS
-    x = max(1, round((room - font(size).getlength(text)) / 2))
+    x = max(1, round((room - _font_for(text, size).getlength(text)) / 2))
     top, bottom = 5, 13
     if mark.kind == "sure":
         draw.line([(x, top + 4), (x + 3, bottom - 1), (x + sign - 1, top)], ink, 2)
@@ -93,8 +97,9 @@ def mark_strip(mark: Mark, width: int) -> Pixels:
         draw.line([(x, top), (x + sign - 1, bottom)], ink, 2)
         draw.line([(x, bottom), (x + sign - 1, top)], ink, 2)
     else:
-        draw.text((x + sign / 2, bottom + 1), "?", ink, font(14), "ms", stroke_width=0.4)
-    draw.text((x + sign + gap, bottom + 1), text, ink, font(size), "ls")
+        symbol = "!" if mark.kind == "doubtful" else "?"
+        draw.text((x + sign / 2, bottom + 1), symbol, ink, font(14), "ms", stroke_width=0.4)
+    draw.text((x + sign + gap, bottom + 1), text, ink, _font_for(text, size), "ls")
     return np.asarray(strip)[:, :, None]
 
 
@@ -111,9 +116,35 @@ def _two_lines(text: str, small: ImageFont.FreeTypeFont, width: int) -> tuple[st
     return text[:at].rstrip(" "), rest
 
 
-@lru_cache(maxsize=32)
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of all captions, which comes with Pillow."""
+@lru_cache(maxsize=64)
+def font(size: int, *, wide: bool = False) -> ImageFont.FreeTypeFont:
+    """A font for captions.
+
+    Args:
+        size: in pixels.
+        wide: whether it has to show more than ASCII. The font in Pillow shows only that; DejaVu Sans,
+            which comes with cvae, has Latin, Greek, Cyrillic and more.
+    """
+    if wide:
+        return ImageFont.truetype(_wide_font_file(), size)
     loaded = ImageFont.load_default(size)
     assert isinstance(loaded, ImageFont.FreeTypeFont)  # Pillow's wheels all have FreeType
     return loaded
+
+
+@lru_cache(maxsize=1)
+def _wide_font_file() -> str:
+    return str(resources.files("cvae_cli.fonts") / "DejaVuSans.ttf")
+
+
+def unshown(text: str) -> str:
+    """The characters of a text that captions cannot show; instead of them there is a box."""
+    wide = font(_SMALL, wide=True)
+    box = bytes(wide.getmask(_NO_CHARACTER))
+    return "".join(
+        char for char in dict.fromkeys(text) if not char.isascii() and bytes(wide.getmask(char)) == box
+    )
+
+
+def _font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
+    return font(size, wide=not text.isascii())

@@ -14,22 +14,39 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cvae_cli.errors import ImageError
+from cvae_cli.images import tiff
 from cvae_cli.images.preprocessing import Preprocessing
+from cvae_cli.images.recognise import name_of_other
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM")
 """The formats that are tried. Pillow's other decoders are less well tested."""
 
 MAX_PIXELS = 64_000_000
 
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM", b"P")
-"""What files of the formats begin with. (A bitmap without its file header, ``DIB``, has no signature,
-and is never large.)"""
 # Set once for the process, since filters cannot be changed safely while threads decode. What Pillow
 # finds odd about a file is of no use to a user, but a decompression bomb is an error.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
+_DEPTHS = (8, 10, 12, 14, 16)
+_STANDS_OUT = 1 / 16
+"""Contrast, as a share of the range, from which something can be seen in a picture."""
+_SHEET_SHARE = 0.92
+"""Share of its bounding box from which the opaque part of a picture is a sheet, not a drawing."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture of an EXIF orientation upright."""
+_SKIPPED_CHUNKS = frozenset([b"tEXt", b"zTXt", b"iTXt", b"iCCP"])
+"""Chunks of a PNG that drawing does not need, of which Pillow refuses large ones."""
+_UNSUPPORTED_WORDS = ("unsupported", "not supported", "unknown", "cannot handle", "not implemented")
 
 
 @dataclass(frozen=True)
@@ -45,17 +62,13 @@ class Decoded:
     preprocessing: Preprocessing
 
 
-def may_be_image(head: bytes) -> bool:
-    """Whether these first bytes can be those of a supported image format."""
-    return head.startswith(_SIGNATURES)
-
-
 def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, sufficient_side: int | None = None) -> Decoded:
     """Decode the bytes of an image file.
 
-    EXIF orientation is applied; transparency is composited on black or white, whichever the picture
-    stands out from; samples deeper than 8 bits are scaled, not clipped; of several frames the first
-    one is used.
+    EXIF orientation is applied where it can be read; transparency is filled with the colour of the
+    border where the opaque part is a sheet, else with black or white, whichever the picture stands out
+    from; samples deeper than 8 bits are scaled, not clipped; of several frames the first one is used.
+    Broken metadata does not matter: the pixels count.
 
     Args:
         content: PNG, JPEG, WebP, BMP, GIF, TIFF or PNM, recognised by its content.
@@ -67,32 +80,45 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, sufficient_side: int
     Raises:
         ImageError: not an image of these formats, truncated, damaged, or too large.
     """
+    if content.startswith(b"\x89PNG"):
+        content = _without_text(content)
+    try:
+        return _decode(content, max_pixels, sufficient_side)
+    except ImageError as error:
+        if str(error) == _CUT_OFF and content.startswith(b"\xff\xd8"):
+            return _decode_without_end(content, max_pixels, sufficient_side)
+        raise
+
+
+def _decode(content: bytes, max_pixels: int, sufficient_side: int | None) -> Decoded:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(
-                    f"{width}x{height} pixels are over the limit of {max_pixels / 1e6:g} million"
+                    f"too large: {width}x{height} pixels are over the limit of {max_pixels / 1e6:g} million"
                 )
+            tags = tiff.read_tags(content) if image.format == "TIFF" else {}
+            if reason := tiff.unsupported_samples(tags):
+                raise ImageError(f"unsupported: TIFF of {reason}; convert it to PNG first")
             done = Preprocessing(size=(width, height), mode=image.mode)
-            if (frames := getattr(image, "n_frames", 1)) > 1:
+            if (frames := _count_frames(image, content)) > 1:
                 done = replace(done, frames=frames)
-                image.seek(0)
-            if (orientation := image.getexif().get(0x0112, 1)) in range(2, 9):
-                done = replace(done, orientation=orientation)
+            if (turn := _orientation(image, tags)) != 1:
+                done = replace(done, orientation=turn)
             if sufficient_side and image.format in ("JPEG", "MPO"):
                 image.draft(None, (sufficient_side, sufficient_side))
                 if image.width < width:
                     done = replace(done, reduced=round(width / image.width))
             image.load()
-            upright = ImageOps.exif_transpose(image) if done.orientation else image
-            return _to_array(upright, done)
+            upright = _upright(image, turn)
+            # What an error below is about is no longer the file.
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError("not an image, or its header is damaged") from None
+        raise ImageError(_unidentified(content)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError("too many pixels (decompression bomb)") from None
+        raise ImageError("too large: too many pixels (decompression bomb)") from None
     except MemoryError:
         raise ImageError("too large for the memory of this machine") from None
     except (
@@ -110,16 +136,84 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, sufficient_side: int
         RuntimeError,
     ) as error:
         # What Pillow's decoders raise on damaged files is not limited to OSError.
-        raise ImageError(f"damaged image: {_reason(error)}") from error
+        raise ImageError(_reason(error)) from error
+    try:
+        return _to_array(upright, done, tags, deep_colour=_has_deep_colour(content, tags))
+    except MemoryError:
+        raise ImageError("too large for the memory of this machine") from None
 
 
-def _to_array(image: Image.Image, done: Preprocessing) -> Decoded:
+def _decode_without_end(content: bytes, max_pixels: int, sufficient_side: int | None) -> Decoded:
+    """A JPEG whose end marker is missing, if nothing else is.
+
+    What is missing is filled up in two different ways: only if the pixels do not depend on it were
+    they all there.
+
+    Raises:
+        ImageError: pixels are missing too.
+    """
+    whole = content.rstrip(b"\xff")
+    fills = (bytes(4096), b"\x55\xaa" * 2048)
+    first, second = (_decode(whole + fill + b"\xff\xd9", max_pixels, sufficient_side) for fill in fills)
+    if not np.array_equal(first.pixels, second.pixels):
+        raise ImageError(_CUT_OFF)
+    return replace(first, preprocessing=replace(first.preprocessing, missing_end=True))
+
+
+def _without_text(content: bytes) -> bytes:
+    """A PNG without its texts and its colour profile, which are never unpacked."""
+    kept, start, at = [content[:8]], 8, 8
+    while at + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        after = at + 12 + length
+        if kind in _SKIPPED_CHUNKS:
+            kept.append(content[start:at])
+            start = after
+        at = after
+    return content if start == 8 else b"".join([*kept, content[start:]])
+
+
+def _count_frames(image: Image.Image, content: bytes) -> int:
+    """How many pictures a file holds; 1 if that cannot be told."""
+    if image.format == "TIFF":
+        return tiff.count_pages(content)  # Pillow would walk all pages, one seek each
+    try:
+        frames = int(getattr(image, "n_frames", 1))
+        if frames > 1:
+            image.seek(0)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError, TypeError):
+        return 1
+    return frames
+
+
+def _orientation(image: Image.Image, tags: tiff.Tags) -> int:
+    """The EXIF orientation, 1 to 8."""
+    if image.format == "TIFF":
+        value = tags.get(tiff.ORIENTATION, (1,))[0]
+        return value if value in _TURNS else 1
+    exif = image.info.get("exif", b"")
+    return tiff.orientation(exif) if isinstance(exif, bytes) else 1
+
+
+def _upright(image: Image.Image, turn: int) -> Image.Image:
+    if image.format == "TIFF":
+        # Newer versions of Pillow have turned it already, and then say nothing of an orientation.
+        return ImageOps.exif_transpose(image)
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
+
+
+def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, *, deep_colour: bool) -> Decoded:
     mode = image.mode
     if mode.startswith(("I", "F")):
         # Ahead of transparency: converting these to RGBA would clip them.
         values = np.asarray(image)
+        if mode == "I" and tags and tiff.is_unsigned(tags):
+            values = values.view(np.uint32)
         done = replace(done, scaled_from=str(values.dtype.newbyteorder("=")))
-        return Decoded(_scale_deep(values)[:, :, None], done)
+        scaled, bits = _scale_deep(values)
+        if tiff.is_white_zero(tags):
+            scaled = 255 - scaled
+        return Decoded(scaled[:, :, None], replace(done, bits=bits))
     if mode in _TRANSPARENT_MODES or "transparency" in image.info:
         # Converting to the mode that it already has would copy the whole image.
         rgb, background = _composite(image if mode == "RGBA" else image.convert("RGBA"))
@@ -128,45 +222,87 @@ def _to_array(image: Image.Image, done: Preprocessing) -> Decoded:
         return Decoded(np.asarray(image.convert("L"))[:, :, None], done)
     else:
         rgb = np.asarray(image if mode == "RGB" else image.convert("RGB"))
+    if deep_colour:
+        rgb, bits = _stretch_colour(rgb)
+        done = replace(done, bits=bits)
     return Decoded(np.ascontiguousarray(rgb[:, :, :1]) if _is_grey(rgb) else rgb, done)
 
 
 def _composite(image: Image.Image) -> tuple[NDArray[np.uint8], str | None]:
-    """Put an RGBA picture on black or on white, whichever it can be seen against.
+    """Fill the transparent part of an RGBA picture.
+
+    Where the opaque part is a sheet it goes on as at its border. Where it is a drawing it is put on
+    black or on white, whichever it can be seen against.
 
     Returns:
-        (H, W, 3) uint8 and which it was put on; ``None`` where it is opaque.
+        (H, W, 3) uint8 and what it was put on; ``None`` where it is opaque.
     """
     if image.getchannel("A").getextrema() == (255, 255):
         return np.asarray(image.convert("RGB")), None
     # A strip at a time: the largest image that is allowed must not take a gigabyte.
     width, height = image.size
     bounds = [(rows.start, min(rows.stop, height)) for rows in _strips(height, width)]
-    opaque = lit = 0
-    for top, bottom in bounds:
-        strip = image.crop((0, top, width, bottom))
-        alpha = np.asarray(strip.getchannel("A")).astype(np.int64)
-        opaque += int(alpha.sum())
-        lit += int(np.vdot(np.asarray(strip.convert("RGB").convert("L")).astype(np.int64), alpha))
-    light = opaque > 0 and lit / opaque > 127.5
+    fill, name = _border_colour(image), "on its border colour"
+    if fill is None:
+        opaque = lit = 0
+        for top, bottom in bounds:
+            strip = image.crop((0, top, width, bottom))
+            alpha = np.asarray(strip.getchannel("A")).astype(np.int64)
+            opaque += int(alpha.sum())
+            lit += int(np.vdot(np.asarray(strip.convert("RGB").convert("L")).astype(np.int64), alpha))
+        light = opaque > 0 and lit / opaque > 127.5
+        fill, name = ((0, 0, 0), "on black") if light else ((255, 255, 255), "on white")
     composited = np.empty((height, width, 3), np.uint8)
     for top, bottom in bounds:
         strip = image.crop((0, top, width, bottom))
-        background = Image.new("RGB", strip.size, (0, 0, 0) if light else (255, 255, 255))
+        background = Image.new("RGB", strip.size, fill)
         background.paste(strip.convert("RGB"), mask=strip.getchannel("A"))
         composited[top:bottom] = np.asarray(background)
-    return composited, "on black" if light else "on white"
+    return composited, name
 
 
-def _scale_deep(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """More than 8 bits to 8: 16-bit integers by their full range, others by their own."""
+def _border_colour(image: Image.Image) -> tuple[int, int, int] | None:
+    """The colour at the border of the opaque part, if that is a sheet; else ``None``."""
+    alpha = image.getchannel("A").point(lambda value: 255 * (value > 127))
+    box = alpha.getbbox()
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    opaque = alpha.histogram()[255]
+    if opaque < _SHEET_SHARE * (right - left) * (bottom - top) or min(right - left, bottom - top) < 8:
+        return None
+    edges = (
+        (left, top, right, top + 1),
+        (left, bottom - 1, right, bottom),
+        (left, top, left + 1, bottom),
+        (right - 1, top, right, bottom),
+    )
+    pixels = np.concatenate([np.asarray(image.crop(edge)).reshape(-1, 4) for edge in edges])
+    pixels = pixels[pixels[:, 3] > 127]
+    if not len(pixels):
+        return None
+    red, green, blue = (int(value) for value in np.median(pixels[:, :3], axis=0))
+    return red, green, blue
+
+
+def _scale_deep(values: NDArray[Any]) -> tuple[NDArray[np.uint8], int | None]:
+    """More than 8 bits to 8: integers by the depth that they use, others by their own range.
+
+    Returns:
+        The pixels, and how many bits are used of 16 where those are fewer.
+    """
     extremes = [
         (part.min(), part.max()) for part in (_finite(values[rows]) for rows in _strips(*values.shape[:2]))
     ]
     low, high = float(min(a for a, _ in extremes)), float(max(b for _, b in extremes))
+    bits = None
     if values.dtype.kind in "iu":
         if low >= 0 and high <= 65535:  # 32-bit "I" is how 16-bit files are often held
-            low, high = 0.0, 65535.0 if high > 255 or values.dtype.itemsize == 2 else 255.0
+            used = next(depth for depth in _DEPTHS if high < 2**depth)
+            # A dark picture in which nothing stands out stays dark.
+            if used < 16 and high - low >= _STANDS_OUT * 2**used:
+                bits = used
+            low, high = 0.0, float(2 ** (bits or 16) - 1)
     elif low >= 0.0 and high <= 1.0:
         low, high = 0.0, 1.0
     elif low >= 0.0 and high <= 255.0:
@@ -177,7 +313,29 @@ def _scale_deep(values: NDArray[Any]) -> NDArray[np.uint8]:
         for rows in _strips(*values.shape[:2]):
             part = (_finite(values[rows]) - low) * (255.0 / span)
             scaled[rows] = np.clip(np.rint(part), 0, 255).astype(np.uint8)
-    return scaled
+    return scaled, bits
+
+
+def _has_deep_colour(content: bytes, tags: tiff.Tags) -> bool:
+    """Whether this is a picture in 16-bit colour, of which Pillow keeps the upper 8 bits."""
+    if tags:
+        return tiff.has_deep_colour(tags)
+    return content.startswith(b"\x89PNG") and content[24:25] == b"\x10" and content[25:26] in (b"\2", b"\6")
+
+
+def _stretch_colour(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int | None]:
+    """As :func:`_scale_deep`, for the upper 8 bits of 16-bit colour.
+
+    Raises:
+        ImageError: only the lower bits are used, which are lost.
+    """
+    low, high = int(rgb.min()), int(rgb.max())
+    if high == 0:
+        raise ImageError("unsupported: 16-bit colour that uses only 8 bits; convert it to 8 bits first")
+    used = next(depth for depth in _DEPTHS if high < 2 ** max(0, depth - 8))
+    if used == 16 or high - low < _STANDS_OUT * 2 ** (used - 8):
+        return rgb, None
+    return np.rint(rgb * (255.0 / (2 ** (used - 8) - 1))).astype(np.uint8), used
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -195,6 +353,27 @@ def _is_grey(rgb: NDArray[np.uint8]) -> bool:
     return bool((first == rgb[:, :, 1]).all() and (first == rgb[:, :, 2]).all())
 
 
+_CUT_OFF = "damaged: the file is cut off"
+
+
+def _unidentified(content: bytes) -> str:
+    """Why Pillow makes nothing of a file."""
+    if other := name_of_other(content):
+        return other
+    if tags := tiff.read_tags(content):
+        return f"unsupported: TIFF of {tiff.describe_samples(tags)}; convert it to PNG first"
+    return "not an image, or its header is damaged"
+
+
 def _reason(error: BaseException) -> str:
+    """What is wrong with a file, from what Pillow says of it."""
     text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:120]
+    said = (text[0] if text else type(error).__name__)[:120]
+    low = said.lower()
+    if "truncated" in low or "unexpected end" in low or "not enough image data" in low:
+        return _CUT_OFF
+    if any(word in low for word in _UNSUPPORTED_WORDS):
+        return f"unsupported: {said}; convert it to PNG or JPEG first"
+    if "decoder error" in low or "broken data stream" in low:
+        return "damaged: its picture data cannot be decoded"
+    return f"damaged: {said}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import stat
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from cvae_cli.errors import UserError
 from cvae_cli.images.naming import ambiguous_stems, output_stem, safe_relative, untaken
@@ -40,6 +41,14 @@ SUFFIXES = frozenset(
 """Suffixes, in lower case, of files that a walk takes for images. A file that is named explicitly, or on
 stdin, is read whatever its suffix: its content decides what it is."""
 
+UNSUPPORTED = frozenset(
+    [
+        *(".heic", ".heif", ".avif", ".svg", ".pdf", ".psd", ".jxl", ".jp2", ".j2k", ".exr", ".hdr", ".ico"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".eps", ".ai", ".xcf"),
+    ]
+)
+"""Suffixes, in lower case, of pictures that are not read; a run says how many it passed over."""
+
 JUNK = frozenset(["thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"])
 """Names, in lower case, that operating systems leave between images."""
 
@@ -57,6 +66,7 @@ class ImageRef:
             never with ``..``.
         problem: why it cannot be used, known before it is opened (a folder that cannot be
             listed); empty otherwise.
+        passed_over: why it is not even tried, such as a suffix of unsupported pictures; empty otherwise.
     """
 
     file: Path
@@ -64,6 +74,21 @@ class ImageRef:
     source: str
     output: PurePosixPath
     problem: str = ""
+    passed_over: str = ""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders that the image is in, as far as the user named them, the topmost first.
+
+        Below a source folder those within it, then that folder itself; of a file or a relative path of
+        a list those written in it; of an absolute path the one that it is in.
+        """
+        written = PurePath(self.relative)
+        inside = () if written.is_absolute() else written.parts[:-1]
+        named = tuple(part for part in inside if part not in (".", ".."))
+        is_below = self.source not in ("-", self.relative)
+        own = Path(self.source) if is_below else self.file.parent
+        return (*named, own.resolve().name)
 
 
 def check_sources(sources: Iterable[Path]) -> None:
@@ -102,14 +127,20 @@ def iter_images(
         images = from_list(listing, exclude=exclude)
     else:
         images = discover(sources, exclude=exclude)
-    first = next(images, None)
-    if first is None:
+    # Up to the first that is tried; usually that is the first.
+    begun: list[ImageRef] = []
+    for ref in images:
+        begun.append(ref)
+        if not ref.passed_over:
+            break
+    else:
         where = "the list on stdin" if listing is not None else ", ".join(map(str, sources))
+        others = f" {len(begun)} files were passed over: {begun[0].passed_over}." if begun else ""
         raise UserError(
             f"no image found in {where}. Looked for {' '.join(sorted(SUFFIXES))}, in all sub-folders that "
-            "are not hidden."
+            f"are not hidden.{others}"
         )
-    for ref in chain([first], images):
+    for ref in chain(begun, images):
         if shard is None or in_shard(ref, shard[0] - 1, shard[1]):
             yield ref
 
@@ -118,17 +149,19 @@ def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterato
     """Find the images of files and folders, sorted within each folder, files before folders.
 
     Folders are walked recursively. Hidden files and folders, junk of operating systems and
-    files without an image's suffix are passed over; links to files are followed, links to
-    folders are not, since they may form a loop. One folder is mirrored as it is; a folder
-    among several sources goes below its own name, so that no two images share an output.
+    files without an image's suffix are passed over. Links to files are followed; links to folders
+    only directly below a source and where they lead out of it, as links to class folders do: others
+    would form loops or repeat images. One folder is mirrored as it is; a folder among several sources
+    goes below its own name, so that no two images share an output. A source within another one is not
+    walked twice.
 
     Args:
         sources: files and folders that exist.
         exclude: where the output goes: a folder that is never entered, or a file that is
             skipped.
     """
-    unique = list({source.resolve(): source for source in sources}.values())
-    names = [source.name for source in unique if not source.is_dir()]
+    unique = _without_repeats(sources)
+    names = Counter(source.name for source in unique if not source.is_dir())
     barred = exclude.resolve() if exclude is not None else None
     siblings = _Siblings()
     taken: set[str] = set()
@@ -140,7 +173,7 @@ def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterato
             if source.resolve() != barred:
                 yield from _walk(source, prefix, str(source), barred)
         elif not _is_output(source, barred):
-            alone = names.count(source.name) == 1
+            alone = names[source.name] == 1
             place = PurePosixPath(source.name) if alone else safe_relative(source)
             place = place.with_name(siblings.output_name(source))
             yield ImageRef(source, str(source), str(source), untaken(place, taken))
@@ -157,18 +190,18 @@ def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[
     # Hashes, not names: a list of millions must not fill the memory.
     outputs: dict[int, int] = {}
     for line in paths:
-        text = line.rstrip("\r\n")
-        if not text:
-            continue
+        text = line.rstrip("\r\n").removeprefix("\ufeff")
         file = Path(text)
+        if not text or file.is_dir():  # find prints folders too
+            continue
         if "\0" in text:
-            problem = "the path holds a NUL character; the list takes one path per line (find -print)"
+            problem = "the path holds a NUL character; for a list of find -print0 add --null"
             yield ImageRef(file, text, "-", PurePosixPath("_"), problem)
             continue
         if _is_output(file, barred):
             continue
         place = safe_relative(file).with_name(siblings.output_name(file))
-        this, output = hash(text), hash(str(place).casefold())
+        this, output = hash(os.path.normpath(text)), hash(str(place).casefold())
         owner = outputs.get(output)
         if owner is None:
             outputs[output] = this
@@ -204,14 +237,49 @@ def _ambiguous_of(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _listing(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of a folder's images and of its sub-folders, sorted; links to folders are neither."""
+def _listing(folder: Path, *, root: Path | None = None) -> tuple[list[str], list[str]]:
+    """The names of a folder's images and of its sub-folders, sorted.
+
+    Args:
+        folder: which one.
+        root: the source, if links to folders that lead out of it count as sub-folders.
+    """
+    files, folders = [], []
     with os.scandir(folder) as entries:
-        found = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry) for entry in entries)
-    folders = [name for name, is_folder, _ in found if is_folder and not _is_passed_over(name)]
-    others = [entry for _, is_folder, entry in found if not is_folder and _is_image_name(entry.name)]
-    files = [entry.name for entry in others if not entry.is_dir()]
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if _is_passed_over(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            elif entry.is_symlink() and entry.is_dir():
+                if root is not None and _leads_out(Path(entry.path), root):
+                    folders.append(entry.name)
+            elif _suffix(entry.name) in SUFFIXES or _suffix(entry.name) in UNSUPPORTED:
+                files.append(entry.name)
     return files, folders
+
+
+def _leads_out(link: Path, root: Path) -> bool:
+    """Whether a link leads to a folder that neither lies in a source nor holds it."""
+    target, root = link.resolve(), root.resolve()
+    return target != root and root not in target.parents and target not in root.parents
+
+
+def _without_repeats(sources: Iterable[Path]) -> list[Path]:
+    """Sources without those that are named twice, or lie in another one and are found there."""
+    unique = {source.resolve(): source for source in sources}
+    folders = {real for real, source in unique.items() if source.is_dir()}
+
+    def is_found_in(real: Path, folder: Path) -> bool:
+        inside = real.relative_to(folder).parts
+        hidden = any(_is_passed_over(part) for part in inside)
+        return not hidden and (real in folders or _suffix(real.name) in SUFFIXES)
+
+    return [
+        source
+        for real, source in unique.items()
+        if not any(parent in folders and is_found_in(real, parent) for parent in real.parents)
+    ]
 
 
 def _walk(root: Path, prefix: PurePosixPath, source: str, barred: Path | None) -> Iterator[ImageRef]:
@@ -220,13 +288,17 @@ def _walk(root: Path, prefix: PurePosixPath, source: str, barred: Path | None) -
     while waiting:
         folder, place, below = waiting.pop()
         try:
-            files, folders = _listing(folder)
+            files, folders = _listing(folder, root=root if folder == root else None)
         except OSError as error:
             reason = f"the folder cannot be listed: {error.strerror or error}"
             yield ImageRef(folder, str(below), source, place / "_", reason)
             continue
         ambiguous = ambiguous_stems(files, folders)
         for name in files:
+            if (suffix := _suffix(name)) in UNSUPPORTED:
+                reason = f"{suffix} files are not read; convert them to PNG or JPEG"
+                yield ImageRef(folder / name, str(below / name), source, place / name, passed_over=reason)
+                continue
             stem = output_stem(name, ambiguous)
             if barred is None or barred.name != name or (folder / name).resolve() != barred:
                 yield ImageRef(folder / name, str(below / name), source, place / stem)
@@ -243,8 +315,8 @@ def _is_output(path: Path, out: Path | None) -> bool:
     return (real == out or out in real.parents) and read_provenance(path) is not None
 
 
-def _is_image_name(name: str) -> bool:
-    return not _is_passed_over(name) and PurePosixPath(name.casefold()).suffix in SUFFIXES
+def _suffix(name: str) -> str:
+    return PurePosixPath(name.casefold()).suffix
 
 
 def _is_passed_over(name: str) -> bool:

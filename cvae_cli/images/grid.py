@@ -60,11 +60,13 @@ class Original:
         pixels: (H, W, C) uint8, square, of any size.
         caption: its label.
         note: where the label came from, in a word or two; may be empty.
+        warned: whether something is doubtful about it, which is marked.
     """
 
     pixels: Pixels
     caption: str
     note: str = ""
+    warned: bool = False
 
 
 def draw_row(
@@ -95,7 +97,10 @@ def draw_row(
     x, top = _PADDING, _PADDING
     _paste(card, caption_strip(original.caption, side, bold=True), top, x)
     _place(card, scaled(original.pixels, side, layout.channels), top + CAPTION_HEIGHT, x, _OWN_FRAME)
-    _paste(card, caption_strip(original.note, side, note=True), top + CAPTION_HEIGHT + side + 1, x)
+    note = caption_strip(original.note, side, note=True)
+    if original.warned:
+        note = mark_strip(Mark("doubtful", original.note), side)
+    _paste(card, note, top + CAPTION_HEIGHT + side + 1, x)
     start = x + side + _GROUP_GAP
     for number, (name, tile) in enumerate(tiles):
         line, column = divmod(number, columns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from cvae_cli.errors import ImageError
 
@@ -19,6 +19,14 @@ _COPY_PIXELS = 2_000_000
 """Most pixels of that copy, each of which takes some fifty bytes while strokes are found."""
 _INK_SHARE = 0.35
 """Ink is what differs from the background by this share of the largest difference."""
+_MIN_CONTRAST = 16.0
+_MAX_COVER, _MAX_BORDER = 0.4, 0.15
+"""More ink than this, as a share of the picture or of its border, is hardly strokes alone."""
+_SMALL = 0.1
+"""Strokes whose box fills a smaller share of the picture are warned about."""
+_LINE_LENGTH, _LINE_THICKNESS = 0.9, 0.06
+"""What reaches from edge to edge and is no thicker than this, as shares of the side, is a printed line."""
+_SHEET_AREA, _SHEET_EDGE = 0.25, 0.95
 
 
 def border_level(pixels: Pixels) -> NDArray[np.float64]:
@@ -60,6 +68,7 @@ class Ink:
         top, bottom, left, right: the box around them.
         centre_y, centre_x: their centre of mass.
         background: (h, w) float64, the background of a small copy of the image.
+        warnings: what makes it doubtful that these are the strokes.
     """
 
     top: int
@@ -69,6 +78,38 @@ class Ink:
     centre_y: float
     centre_x: float
     background: NDArray[np.float64]
+    warnings: tuple[str, ...] = ()
+
+
+def find_sheet(pixels: Pixels) -> tuple[int, int, int, int] | None:
+    """The sheet in a picture that shows something around it, such as the black border of a scanner.
+
+    Args:
+        pixels: (H, W, 1) uint8.
+
+    Returns:
+        Left, top, right and bottom of the part of it that is sheet all around; ``None`` where the
+        picture is the sheet.
+    """
+    small, factor = _small_copy(pixels)
+    level = float(border_level(small.astype(np.uint8)[:, :, None]).mean())
+    difference = np.abs(small - level)
+    peak = _peak(difference)
+    if peak < _MIN_CONTRAST:
+        return None
+    mask = difference >= _INK_SHARE * peak
+    top, bottom, left, right = _box(mask)
+    inside = mask[top:bottom, left:right]
+    height, width = inside.shape
+    if inside.size < _SHEET_AREA * mask.size or min(height, width) < 16 or inside.size == mask.size:
+        return None
+    # Its edges are straight, and something on it is not of its colour.
+    edges = (inside[1], inside[-2], inside[:, 1], inside[:, -2])
+    if min(float(edge.mean()) for edge in edges) < _SHEET_EDGE or inside.all():
+        return None
+    inset = 2 + min(height, width) // 100
+    box = left + inset, top + inset, right - inset, bottom - inset
+    return (box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor)
 
 
 def find_ink(pixels: Pixels, *, dark: bool) -> Ink:
@@ -82,34 +123,114 @@ def find_ink(pixels: Pixels, *, dark: bool) -> Ink:
         ImageError: nothing stands out from the background.
     """
     height, width, _ = pixels.shape
-    factor = max(1, round(min(height, width) / _COPY_SIDE), math.isqrt(height * width // _COPY_PIXELS))
-    small = np.asarray(
-        Image.fromarray(pixels[:, :, 0]).reduce(factor) if factor > 1 else pixels[:, :, 0]
-    ).astype(np.float64)
-    background = _local_background(small)
-    ink = np.clip(background - small if dark else small - background, 0.0, None)
-    # Not the maximum, which may be a speck, and not a quantile either: a small digit on a large page
-    # covers few pixels of this copy.
-    speck = max(1, min(8, ink.size // 100))
-    peak = float(np.partition(ink, -speck, axis=None)[-speck])
-    if peak < 16.0:
+    small, factor = _small_copy(pixels)
+    background = _plane(small)
+    ink, mask = _ink_on(small, background, dark)
+    if _is_doubtful(mask):
+        # A shadow, or light from one side: the background is not one plane.
+        nearby = _closed(small, dark)
+        other_ink, other_mask = _ink_on(small, nearby, dark)
+        if other_mask.any() and not _is_doubtful(other_mask):
+            background, ink, mask = nearby, other_ink, other_mask
+    if not mask.any():
         raise ImageError("blank: nothing stands out from the background")
-    mask = ink >= _INK_SHARE * peak
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    warnings = []
+    if _is_doubtful(mask):
+        warnings.append(f"uneven background: {mask.mean():.0%} of the picture stands out from it")
+    else:
+        mask = _without_lines(mask)
+    top, bottom, left, right = _box(mask)
+    if (share := (bottom - top) * (right - left) / mask.size) < _SMALL:
+        warnings.append(f"the strokes fill only {share:.1%} of the picture")
     weight = np.where(mask, ink, 0.0)
     total = weight.sum()
     return Ink(
-        top=int(rows[0]) * factor,
-        bottom=min(height, (int(rows[-1]) + 1) * factor),
-        left=int(columns[0]) * factor,
-        right=min(width, (int(columns[-1]) + 1) * factor),
+        top=top * factor,
+        bottom=min(height, bottom * factor),
+        left=left * factor,
+        right=min(width, right * factor),
         centre_y=(float((weight.sum(axis=1) * np.arange(len(weight))).sum() / total) + 0.5) * factor,
         centre_x=(float((weight.sum(axis=0) * np.arange(weight.shape[1])).sum() / total) + 0.5) * factor,
         background=background,
+        warnings=tuple(warnings),
     )
 
 
-def _local_background(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _small_copy(pixels: Pixels) -> tuple[NDArray[np.float64], int]:
+    """(h, w) float64, and how many times smaller that is."""
+    height, width, _ = pixels.shape
+    factor = max(1, round(min(height, width) / _COPY_SIDE), math.isqrt(height * width // _COPY_PIXELS))
+    grey = pixels[:, :, 0]
+    small = np.asarray(Image.fromarray(grey).reduce(factor) if factor > 1 else grey)
+    return small.astype(np.float64), factor
+
+
+def _ink_on(
+    small: NDArray[np.float64], background: NDArray[np.float64], dark: bool
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """How far each pixel stands out from a background, and which of them are ink."""
+    ink = np.clip(background - small if dark else small - background, 0.0, None)
+    peak = _peak(ink)
+    return ink, ink >= (_INK_SHARE * peak if peak >= _MIN_CONTRAST else np.inf)
+
+
+def _peak(values: NDArray[np.float64]) -> float:
+    """The largest value that is not a speck.
+
+    No quantile either: a small digit on a large page covers few pixels of the copy.
+    """
+    speck = max(1, min(8, values.size // 100))
+    return float(np.partition(values, -speck, axis=None)[-speck])
+
+
+def _is_doubtful(mask: NDArray[np.bool_]) -> bool:
+    edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return bool(mask.mean() > _MAX_COVER or edge.mean() > _MAX_BORDER)
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of what is set."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _without_lines(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Leave out printed lines, as of ruled paper, which reach from edge to edge; if anything is left."""
+    height, width = mask.shape
+    kept = mask.copy()
+    down, across = mask.mean(axis=0) >= _LINE_LENGTH, mask.mean(axis=1) >= _LINE_LENGTH
+    for full, length in ((down, width), (across, height)):
+        for start, stop in _runs(full):
+            if stop - start <= max(1, _LINE_THICKNESS * length):
+                # One more on either side: the soft edge of the line.
+                begin, end = max(0, start - 1), stop + 1
+                if full is down:
+                    kept[:, begin:end] = False
+                else:
+                    kept[begin:end] = False
+    return kept if kept.any() else mask
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Start and end of each run of set flags."""
+    steps = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
+    starts, stops = np.flatnonzero(steps == 1).tolist(), np.flatnonzero(steps == -1).tolist()
+    return list(zip(starts, stops, strict=True))
+
+
+def _closed(small: NDArray[np.float64], dark: bool) -> NDArray[np.float64]:
+    """The background without what is thin on it: a morphological closing (dark strokes) or opening."""
+    height, width = small.shape
+    image = Image.fromarray(np.clip(np.rint(small), 0, 255).astype(np.uint8))
+    coarse = image.reduce(max(1, min(height, width) // 64))
+    reach = 2 * (min(coarse.size) // 8) + 1
+    grow, shrink = ImageFilter.MaxFilter(max(3, reach)), ImageFilter.MinFilter(max(3, reach))
+    first, second = (grow, shrink) if dark else (shrink, grow)
+    closed = coarse.filter(first).filter(second).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(closed, dtype=np.float64)
+
+
+def _plane(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """A plane fitted to the border: paper is rarely lit evenly from one side to the other."""
     height, width = values.shape
     band = max(1, min(height, width) // 16)

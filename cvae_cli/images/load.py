@@ -6,8 +6,9 @@ from pathlib import Path
 
 from cvae_cli import storage
 from cvae_cli.errors import ImageError
-from cvae_cli.images.decode import Decoded, decode, may_be_image
+from cvae_cli.images.decode import Decoded, decode
 from cvae_cli.images.prepare import InputSpec, Invert, LoadedImage, prepare, sufficient_side
+from cvae_cli.images.recognise import may_be_image
 
 MAX_BYTES = 1_000_000_000
 _LARGE_BYTES = 64_000_000

@@ -45,13 +45,20 @@ def check_replaceable(
     """
     if not is_foreign(file):
         return
-    if storage.is_same_file(file, image) or _is_source(file, sources, out):
+    if storage.is_same_file(file, image) or is_source(file, sources, out):
         raise ImageError(f"its output {file} is one of the images themselves; choose another --out")
     if not overwrite:
         raise ImageError(f"{file} exists and was not written by cvae; move it, or add --overwrite")
 
 
-def _is_source(file: Path, sources: Iterable[Path], out: Path) -> bool:
+def is_source(file: Path, sources: Iterable[Path], out: Path) -> bool:
+    """Whether a file is one of the sources or lies in one of them, apart from the output folder.
+
+    Args:
+        file: which one.
+        sources: files and folders.
+        out: the output folder.
+    """
     real, real_out = file.resolve(), out.resolve()
     # A source that holds the output folder does not make its contents sources.
     return any(
@@ -102,6 +109,8 @@ class OutputFolder:
         except OSError as error:
             if error.errno in storage.NO_SUCH_NAME:
                 raise ImageError(f"its output cannot have that name: {error.strerror}") from error
+            if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
+                raise ImageError(f"something else is where its output {file} would be") from error
             raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
 
     def _prepare(self, folder: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,18 +56,26 @@ def read_provenance(file: Path) -> dict[str, Any] | None:
     """The provenance of a PNG that cvae wrote; ``None`` for any other file, or none at all."""
     try:
         with storage.open_to_read(file) as stream:
-            if stream.read(8) != _SIGNATURE:
+            return provenance_in(stream)
+    except OSError:
+        return None
+
+
+def provenance_in(stream: IO[bytes]) -> dict[str, Any] | None:
+    """As :func:`read_provenance`, of a stream at its beginning. Raises OSError."""
+    try:
+        if stream.read(8) != _SIGNATURE:
+            return None
+        while True:
+            length, kind = struct.unpack(">I4s", stream.read(8))
+            if kind in (b"IDAT", b"IEND") or length > _MAX_CHUNK_BYTES:
                 return None
-            while True:
-                length, kind = struct.unpack(">I4s", stream.read(8))
-                if kind in (b"IDAT", b"IEND") or length > _MAX_CHUNK_BYTES:
+            content, (checksum,) = stream.read(length), struct.unpack(">I", stream.read(4))
+            keyword, _, text = content.partition(b"\0")
+            if kind == b"tEXt" and keyword == PROVENANCE.encode():
+                if zlib.crc32(kind + content) != checksum:
                     return None
-                content, (checksum,) = stream.read(length), struct.unpack(">I", stream.read(4))
-                keyword, _, text = content.partition(b"\0")
-                if kind == b"tEXt" and keyword == PROVENANCE.encode():
-                    if zlib.crc32(kind + content) != checksum:
-                        return None
-                    found = json.loads(text)
-                    return found if isinstance(found, dict) else None
-    except (OSError, struct.error, ValueError, RecursionError):
+                found = json.loads(text)
+                return found if isinstance(found, dict) else None
+    except (struct.error, ValueError, RecursionError):
         return None

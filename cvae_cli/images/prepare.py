@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae_cli.images.ink import border_level, find_ink, is_dark_on_light, whiten
+from cvae_cli.images.ink import border_level, find_ink, find_sheet, is_dark_on_light, whiten
 from cvae_cli.images.preprocessing import Preprocessing
 
 Pixels = NDArray[np.uint8]
 Invert = Literal["auto", "always", "never"]
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels; may reach outside the image."""
+
+_SAME_LIGHTNESS, _OTHER_COLOUR = 32, 48
+"""Grey levels below and from which a picture has no contrast but in its colours."""
 
 SHOWN_SIDE = 112
 """Largest side, in pixels, at which the framed original is kept for the picture."""
@@ -42,6 +45,10 @@ class InputSpec(Protocol):
         """``light-on-dark`` where the model knows only bright strokes on black; else ``any``."""
 
     @property
+    def kind(self) -> str:
+        """``strokes``, ``silhouettes`` or ``photographs``."""
+
+    @property
     def fit(self) -> str:
         """``pad`` or ``crop``, for images of another size."""
 
@@ -58,11 +65,13 @@ class LoadedImage:
         native: (C, H, W) uint8 at native size.
         shown: (H', W', C) uint8, the original in the same frame and in its own polarity.
         preprocessing: what was done to it.
+        warnings: what makes it doubtful that the model sees what a person would.
     """
 
     native: Pixels
     shown: Pixels
     preprocessing: Preprocessing
+    warnings: tuple[str, ...] = ()
 
     def restore(self, tile: Pixels) -> Pixels:
         """A tile that the model drew, (C, H, W) uint8, in the polarity of the original."""
@@ -97,28 +106,34 @@ def prepare(
         ImageError: the image is blank where the model needs strokes.
     """
     height, width, channels = pixels.shape
-    done = decoding
-    if channels != spec.channels:
-        pixels = _to_channels(pixels, spec.channels)
-        done = replace(done, channels=(channels, spec.channels))
+    size, done = spec.image_size, decoding
+    warnings: tuple[str, ...] = ()
+    is_native = (height, width) == (size, size)
     light_on_dark = spec.polarity == "light-on-dark"
+    if channels != spec.channels:
+        pixels = _to_channels(pixels, spec.channels, by_colour=light_on_dark and not is_native)
+        done = replace(done, channels=(channels, spec.channels))
+    if spec.kind == "strokes" and not is_native and (sheet := find_sheet(pixels)):
+        left, top, right, bottom = sheet
+        pixels, done = pixels[top:bottom, left:right], replace(done, sheet=sheet)
     inverted = light_on_dark and (invert == "always" or (invert == "auto" and is_dark_on_light(pixels)))
     done = replace(done, inverted=inverted)
-    size = spec.image_size
-    if (height, width) == (size, size):
+    if is_native:
         native, shown = pixels, pixels
         if inverted:
             native, contrast = whiten(native)
             done = replace(done, contrast=contrast)
     elif light_on_dark:
-        native, shown, box, contrast = _frame_strokes(pixels, spec, inverted)
+        native, shown, box, contrast, warnings = _frame_strokes(pixels, spec, inverted)
         done = replace(done, cut=_whole(box), resized=(size, size), contrast=contrast)
     else:
         native, shown, box = _frame_picture(pixels, spec)
         done = replace(done, fit=spec.fit, cut=_whole(box), resized=(size, size))
     if inverted:
         native = 255 - native
-    return LoadedImage(np.ascontiguousarray(native.transpose(2, 0, 1)), shown, done)
+    if spec.kind != "strokes":
+        warnings = ()
+    return LoadedImage(np.ascontiguousarray(native.transpose(2, 0, 1)), shown, done, warnings)
 
 
 def _whole(box: Box) -> tuple[int, int, int, int]:
@@ -126,21 +141,35 @@ def _whole(box: Box) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-def _to_channels(pixels: Pixels, channels: int) -> Pixels:
+def _to_channels(pixels: Pixels, channels: int, *, by_colour: bool) -> Pixels:
+    """Grey to RGB or back.
+
+    Args:
+        pixels: (H, W, 1 or 3) uint8.
+        channels: of the result.
+        by_colour: whether what is as light as its background is told from it by its colour.
+    """
     if channels == 3:
         return np.repeat(pixels, 3, axis=2)
-    return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    if by_colour and int(grey.max()) - int(grey.min()) < _SAME_LIGHTNESS:
+        distance = np.abs(pixels.astype(np.int16) - border_level(pixels).astype(np.int16)).max(axis=2)
+        if distance.max() >= _OTHER_COLOUR:
+            grey = (255 - distance).astype(np.uint8)
+    return grey[:, :, None]
 
 
-def _frame_strokes(pixels: Pixels, spec: InputSpec, inverted: bool) -> tuple[Pixels, Pixels, Box, float]:
+def _frame_strokes(
+    pixels: Pixels, spec: InputSpec, inverted: bool
+) -> tuple[Pixels, Pixels, Box, float, tuple[str, ...]]:
     """Cut strokes out of their paper, centre them, and give them the training set's contrast.
 
     MNIST was made this way (LeCun et al. 1998): the digit's box scaled to 20 pixels, its centre of
     mass in the middle of 28.
 
     Returns:
-        The native image, what is shown of the original, the box that was cut out, and the factor by
-        which the contrast grew.
+        The native image, what is shown of the original, the box that was cut out, the factor by which
+        the contrast grew, and warnings.
     """
     height, width, _ = pixels.shape
     ink = find_ink(pixels, dark=inverted)
@@ -174,7 +203,7 @@ def _frame_strokes(pixels: Pixels, spec: InputSpec, inverted: bool) -> tuple[Pix
     noise = 0.12 * bright
     factor = 255.0 / max(bright - noise, 1e-6)
     native = np.rint(np.clip((cut - noise) * factor, 0.0, 255.0)).astype(np.uint8)[:, :, None]
-    return (255 - native if inverted else native), shown, box, round(factor, 2)
+    return (255 - native if inverted else native), shown, box, round(factor, 2), ink.warnings
 
 
 def _frame_picture(pixels: Pixels, spec: InputSpec) -> tuple[Pixels, Pixels, Box]:

@@ -17,9 +17,12 @@ class Preprocessing:
         frames: number of pictures in the file, if it holds several; the first one is used.
         orientation: the EXIF orientation that was applied, 2 to 8.
         reduced: 2, 4 or 8 if a JPEG was decoded at that fraction of its size.
-        composited: ``on black`` or ``on white``, for transparent images.
+        missing_end: whether a JPEG lacks nothing but its end marker.
+        composited: ``on black``, ``on white`` or ``on its border colour``, for transparent images.
         scaled_from: the NumPy dtype of samples deeper than 8 bits, which were scaled to 8.
+        bits: how many bits are used of 16 where those are fewer.
         channels: number of channels before and after conversion.
+        sheet: left, top, right and bottom in pixels of the sheet, if the picture shows more than that.
         inverted: whether light and dark were exchanged.
         fit: ``pad`` or ``crop``, for photographs of another size.
         cut: left, top, right and bottom in pixels of the square that was cut out; it may reach
@@ -33,9 +36,12 @@ class Preprocessing:
     frames: int | None = None
     orientation: int | None = None
     reduced: int | None = None
+    missing_end: bool = False
     composited: str | None = None
     scaled_from: str | None = None
+    bits: int | None = None
     channels: tuple[int, int] | None = None
+    sheet: tuple[int, int, int, int] | None = None
     inverted: bool = False
     fit: str | None = None
     cut: tuple[int, int, int, int] | None = None

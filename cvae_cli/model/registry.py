@@ -79,9 +79,15 @@ def shipped(kind: str | None = MODEL) -> dict[str, Path]:
         folder = Path(__file__).parents[2] / "weights"
     names = [name for name, _ in storage.list_folder(folder) if name.endswith(".safetensors")]
     files = {name.removesuffix(".safetensors"): folder / name for name in names}
-    return {
-        name: file for name, file in files.items() if kind in (None, read_metadata(file).get("kind", MODEL))
-    }
+    return {name: file for name, file in files.items() if kind is None or _kind_of(file) == kind}
+
+
+def _kind_of(file: Path) -> str | None:
+    """The kind of shipped weights; ``None`` if they are damaged, which must not spoil the others."""
+    try:
+        return str(read_metadata(file).get("kind", MODEL))
+    except WeightsError:
+        return None
 
 
 def resolve(model: str) -> Path:
@@ -93,6 +99,8 @@ def resolve(model: str) -> Path:
     known = shipped()
     if model in known:
         return known[model]
+    if (file := shipped(None).get(model)) and _kind_of(file) is None:
+        return file  # damaged, as whoever reads it will say
     path = Path(model)
     if path.suffix == ".json":
         path = path.with_suffix(".safetensors")

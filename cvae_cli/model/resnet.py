@@ -78,12 +78,11 @@ def _component(name: str, **arguments: Any) -> nn.Module:
     with warnings.catch_warnings(record=True):
         try:
             from pl_bolts.models.autoencoders import components
-
-            return getattr(components, name)(**arguments)
-        # Beside packages newer than its own it fails to import in several ways.
-        except Exception as error:
+        # With packages newer than its own it fails to import in several ways.
+        except (ImportError, AttributeError, TypeError, RuntimeError) as error:
             reason = str(error).strip().split("\n")[0]
             raise UserError(
                 "--arch resnet18, and models of it, need lightning-bolts: pip install '.[bolts]' in a clone "
                 f"of cvae and an environment of its own, since it needs pytorch-lightning 1.9 ({reason})."
             ) from error
+        return getattr(components, name)(**arguments)

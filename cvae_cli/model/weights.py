@@ -59,12 +59,14 @@ def load_network(file: Path, raw: dict[str, Any], build: Callable[[], Network]) 
     Raises:
         WeightsError: size, sha256, a key or a shape is not what it should be.
     """
-    content = storage.read_bytes(file)
-    if len(content) != raw["bytes"]:
+    # Before it is read: a wrong file may be of any size.
+    size = storage.size_of(file)
+    if size != raw["bytes"]:
         raise WeightsError(
-            f"{file}: {len(content)} bytes, but its metadata says {raw['bytes']}: "
+            f"{file}: {size} bytes, but its metadata says {raw['bytes']}: "
             "the file is incomplete or belongs to another JSON."
         )
+    content = storage.read_bytes(file)
     if hashlib.sha256(content).hexdigest() != raw["sha256"]:
         raise WeightsError(f"{file}: its sha256 is not the one in its metadata; download or export it again.")
     try:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
+import os
+import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cvae_cli import storage
 from cvae_cli.errors import ImageError, LabelError
@@ -16,7 +21,7 @@ from cvae_cli.images.discover import ImageRef
 class Label:
     """An image's own label: the index of its class, and where it comes from.
 
-    The source is ``folder``, ``class`` or ``csv``.
+    The source is ``folder``, ``class``, ``csv`` or, of a tile that cvae drew, ``provenance``.
     """
 
     index: int
@@ -26,28 +31,54 @@ class Label:
 _OTHER_NAMES = {
     "plane": "airplane",
     "car": "automobile",
-    "t-shirt/top": "t-shirt",
-    "ankle boot": "ankle-boot",
+    "t-shirt-top": "t-shirt",
 }
 """Other common names of classes of CIFAR-10 and Fashion-MNIST, for models without a class of that name."""
+_NEAR = 0.8
+"""Likeness (``difflib``) from which a folder's name may be a misspelt class."""
 
 
 def class_index(name: str, classes: tuple[str, ...]) -> int | None:
-    """The index of a class by its name, in any case, or by another common name; ``None`` if there is none."""
+    """The index of a class by its name; ``None`` if there is none, or if several would fit.
+
+    The first of these that finds one class decides: the very name; the name in any case and Unicode
+    form; the name with spaces, ``_``, ``/``, ``.`` and ``-`` taken for the same, and numbers by their
+    value (``Ankle boot``, ``T-shirt_top``, ``07``, ``7.0``); another common name (``car``).
+    """
     if name in classes:
         return classes.index(name)
-    folded = [other.casefold() for other in classes]
-    wanted = name.casefold()
-    if wanted not in folded:
-        wanted = _OTHER_NAMES.get(wanted, wanted)
-    return folded.index(wanted) if folded.count(wanted) == 1 else None
+    for key in (_folded, _loose):
+        keys = [key(other) for other in classes]
+        if (wanted := key(name)) in keys:
+            return keys.index(wanted) if keys.count(wanted) == 1 else None
+    other = _OTHER_NAMES.get(_loose(name))
+    return classes.index(other) if other in classes else None
+
+
+def near_class(name: str, classes: tuple[str, ...]) -> str | None:
+    """The class that a name may be a misspelling of, if there is one."""
+    by_key = {_loose(other): other for other in classes if len(other) > 2}
+    found = difflib.get_close_matches(_loose(name), by_key, n=1, cutoff=_NEAR)
+    return by_key[found[0]] if found else None
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _loose(name: str) -> str:
+    key = re.sub(r"[\s_/.\-]+", "-", _folded(name.strip())).strip("-")
+    number = re.fullmatch(r"0*(\d+)(-0+)?", key)
+    return number[1] if number else key
 
 
 def require_class(name: str, classes: tuple[str, ...], *, what: str) -> int:
     """As :func:`class_index`, but a :class:`LabelError` that lists the classes if there is none."""
     index = class_index(name, classes)
     if index is None:
-        raise LabelError(f"{what}: the model has no class {name!r}; it has {', '.join(classes)}.")
+        near = near_class(name, classes)
+        hint = f" Did you mean {near}?" if near else ""
+        raise LabelError(f"{what}: the model has no class {name!r}; it has {', '.join(classes)}.{hint}")
     return index
 
 
@@ -59,13 +90,13 @@ class LabelRule:
         source: ``auto``, ``folder``, ``predict``, ``class`` or ``csv``.
         classes: the class names of the model.
         label: the index of the class that all images have, for ``class``.
-        table: index of the class by path, for ``csv``.
+        table: the labels of a file, for ``csv``.
     """
 
     source: str
     classes: tuple[str, ...]
     label: int | None = None
-    table: dict[str, int] = field(default_factory=dict)
+    table: LabelTable = field(default_factory=lambda: LabelTable())
 
     @classmethod
     def parse(cls, rule: str, classes: tuple[str, ...]) -> LabelRule:
@@ -85,8 +116,12 @@ class LabelRule:
             f"({', '.join(classes)})."
         )
 
-    def label_of(self, ref: ImageRef) -> Label | None:
+    def label_of(self, ref: ImageRef, provenance: dict[str, Any] | None = None) -> Label | None:
         """The label of an image; ``None`` leaves it to the model's classifier.
+
+        Args:
+            ref: the image.
+            provenance: what it records, if cvae drew it.
 
         Raises:
             ImageError: the rule gives this image no label.
@@ -96,45 +131,112 @@ class LabelRule:
         if self.label is not None:
             return Label(self.label, "class")
         if self.source == "csv":
-            for key in (ref.relative, str(ref.file), str(ref.file.absolute())):
-                if key in self.table:
-                    return Label(self.table[key], "csv")
-            raise ImageError("not in the CSV of labels; add a line PATH,LABEL for it")
-        folder = ref.file.parent.name or ref.file.absolute().parent.name
-        index = class_index(folder, self.classes)
-        if index is not None:
-            return Label(index, "folder")
+            if (index := self.table.find(ref)) is None:
+                raise ImageError("not in the CSV of labels; add a line PATH,LABEL for it")
+            return Label(index, "csv")
+        if self.source == "auto" and provenance:
+            drawn = class_index(str(provenance.get("target", "")), self.classes)
+            if drawn is not None:
+                return Label(drawn, "provenance")
+        for folder in ref.folders:
+            if (index := class_index(folder, self.classes)) is not None:
+                return Label(index, "folder")
         if self.source == "folder":
-            raise ImageError(f"its folder {folder!r} is not a class of the model")
+            near = self.near_miss(ref)
+            hint = f"; did you mean {near}?" if near else ""
+            raise ImageError(f"its folder {ref.folders[-2:][0]!r} is not a class of the model{hint}")
+        return None
+
+    def near_miss(self, ref: ImageRef) -> str | None:
+        """The class that one of an image's folders may be a misspelling of."""
+        found = (near_class(folder, self.classes) for folder in ref.folders)
+        return next((near for near in found if near), None)
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The labels of a CSV.
+
+    Attributes:
+        written: index of the class by path as it is written.
+        absolute: index of the class by absolute path, counting from the current folder.
+    """
+
+    written: dict[str, int] = field(default_factory=dict)
+    absolute: dict[str, int] = field(default_factory=dict)
+
+    def find(self, ref: ImageRef) -> int | None:
+        """The label of an image by its path below the source, from the current folder, or absolute."""
+        for path, table in ((ref.relative, self.written), (str(ref.file.absolute()), self.absolute)):
+            if (index := table.get(_path_key(path))) is not None:
+                return index
         return None
 
 
-def read_table(file: Path, classes: tuple[str, ...]) -> dict[str, int]:
-    """Read a CSV of ``path,label``; a first line of just these words is a heading.
+def _path_key(path: str) -> str:
+    """A path in one spelling: Unicode composed, without ``./``, ``//`` and ``x/..``."""
+    text = os.fsencode(path).decode("utf-8", "surrogateescape")
+    return unicodedata.normalize("NFC", os.path.normpath(text))
 
-    Paths are relative to the source folder or to the current folder, or absolute.
+
+_PATH_HEADINGS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "name")
+_LABEL_HEADINGS = ("label", "class", "class_name", "classname", "category", "target", "y")
+
+
+def read_table(file: Path, classes: tuple[str, ...]) -> LabelTable:
+    """Read a CSV of ``path,label``.
+
+    Commas, semicolons or tabs separate. A first line of headings may name the two columns otherwise, and
+    have more of them. Paths are relative to the source folder or to the current folder, or absolute;
+    backslashes as Windows writes them are understood.
 
     Raises:
         LabelError: no such file, a line that is not ``path,label``, a class that the model does
             not have, two labels for one path, or no line at all.
     """
-    table: dict[str, int] = {}
+    table = LabelTable()
     try:
         text = storage.read_text(file, errors="surrogateescape")
-        for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
-            if not row or (number == 1 and [cell.strip().casefold() for cell in row] == ["path", "label"]):
-                continue
+        first = text.split("\n", 1)[0]
+        delimiter = max(",;\t", key=first.count)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        columns = (0, 1)
+        for number, row in enumerate(rows, start=1):
             where = f"{file}, line {number}"
-            if len(row) != 2 or not row[0]:
+            cells = [cell.strip() for cell in row]
+            if number == 1 and (named := _named_columns(cells)):
+                columns = named
+                continue
+            if not any(cells):
+                continue
+            if len(cells) <= max(columns) or (columns == (0, 1) and len(cells) != 2) or not cells[columns[0]]:
                 raise LabelError(f"{where}: not of the form PATH,LABEL.")
-            path, name = row[0].removeprefix("./"), row[1].strip()
-            index = require_class(name, classes, what=where)
-            if table.setdefault(path, index) != index:
-                raise LabelError(f"{where}: a second, different label for {path}.")
+            path, name = (cells[column] for column in columns)
+            _add(table, path, require_class(name, classes, what=where), where)
     except OSError as error:
         raise LabelError(f"--labels {file}: cannot be read: {error.strerror or error}.") from error
     except csv.Error as error:
         raise LabelError(f"--labels {file}: not a CSV file: {error}.") from error
-    if not table:
+    if not table.written:
         raise LabelError(f"--labels {file}: it has no line PATH,LABEL.")
     return table
+
+
+def _named_columns(cells: list[str]) -> tuple[int, int] | None:
+    """Which columns hold path and label, if this line is their heading."""
+    names = [cell.casefold().replace(" ", "_") for cell in cells]
+    path = next((names.index(name) for name in _PATH_HEADINGS if name in names), None)
+    label = next((names.index(name) for name in _LABEL_HEADINGS if name in names), None)
+    return (path, label) if path is not None and label is not None else None
+
+
+def _add(table: LabelTable, path: str, index: int, where: str) -> None:
+    spellings = [path]
+    if "\\" in path:
+        spellings.append(path.replace("\\", "/"))
+    for spelling in spellings:
+        if "\0" in spelling:
+            raise LabelError(f"{where}: a path with a NUL character.")
+        if table.written.setdefault(_path_key(spelling), index) != index:
+            raise LabelError(f"{where}: a second, different label for {path}.")
+        table.absolute[_path_key(os.path.abspath(spelling))] = index  # noqa: PTH100 - links stay as they are

@@ -19,7 +19,8 @@ class RelabelOptions:
         model: a shipped name or a file.
         listing: paths, one per item, instead of sources: ``-`` on the command line.
         labels: ``auto``, ``folder``, ``predict``, a class, or a CSV file.
-        targets: classes to draw; empty for all. An image's own class is always left out.
+        targets: classes to draw, each item one or several with commas between; empty for all. An
+            image's own class is always left out.
         write: ``grid``, ``tiles`` or ``both``.
         invert: ``auto``, ``always`` or ``never``.
         device: as ``--device``.

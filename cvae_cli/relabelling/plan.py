@@ -21,7 +21,7 @@ from cvae_cli.inference.relabeller import resolve_precision
 from cvae_cli.judge.files import find_judge
 from cvae_cli.model import registry
 from cvae_cli.model.spec import ModelSpec
-from cvae_cli.relabelling.labels import Label, LabelRule, require_class
+from cvae_cli.relabelling.labels import Label, LabelRule, class_index, require_class
 from cvae_cli.relabelling.options import RelabelOptions
 
 TILES = "tiles"
@@ -165,6 +165,13 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
 
 
 def _target_indices(targets: tuple[str, ...], spec: ModelSpec) -> tuple[int, ...]:
-    if not targets:
-        return tuple(range(spec.num_classes))
-    return tuple(sorted({require_class(name, spec.classes, what="--targets") for name in targets}))
+    indices: set[int] = set()
+    for given in targets:
+        if (index := class_index(given, spec.classes)) is not None:
+            indices.add(index)  # a class whose name has a comma, too
+        elif given.casefold() == "all":
+            indices |= set(range(spec.num_classes))
+        else:
+            names = [name.strip() for name in given.split(",") if name.strip()]
+            indices |= {require_class(name, spec.classes, what="--targets") for name in names}
+    return tuple(sorted(indices or range(spec.num_classes)))

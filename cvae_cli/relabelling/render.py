@@ -61,7 +61,8 @@ def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
     files: list[tuple[str, bytes]] = []
     if plan.grids:
         note = label_note(drawn.label_source, drawn.confidence)
-        original = Original(item.image.shown, spec.classes[drawn.label], note)
+        warned = bool(item.outcome.warnings)
+        original = Original(item.image.shown, spec.classes[drawn.label], note, warned=warned)
         layout = Layout(native=spec.image_size, channels=spec.channels)
         picture = draw_row(layout, original, list(zip(names, shown, strict=True)), check.marks)
         files.append((plan.grid_name(ref), encode_png(picture, {**provenance, "targets": list(names)})))
@@ -104,6 +105,7 @@ def _provenance(plan: RelabelPlan, drawn: RelabelledItem, check: CheckResult) ->
         "fingerprint": drawn.item.fingerprint,
         "prepared": drawn.item.image.preprocessing.to_dict(),
         **check.to_provenance(),
+        **({"warnings": list(drawn.item.outcome.warnings)} if drawn.item.outcome.warnings else {}),
     }
 
 
@@ -111,4 +113,6 @@ def label_note(label_source: str | None, confidence: float | None) -> str:
     """Where a label came from, in the few characters that fit under a tile."""
     if label_source == "predict" and confidence is not None:
         return f"predicted {min(99, int(confidence * 100))}%"
-    return {"folder": "from folder", "class": "as given", "csv": "from CSV"}.get(label_source or "", "")
+    return {"folder": "from folder", "class": "as given", "csv": "from CSV", "provenance": "as drawn"}.get(
+        label_source or "", ""
+    )

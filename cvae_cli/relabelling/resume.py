@@ -53,5 +53,6 @@ def finished_outcome(
         judged=check.judged,
         judged_wrong=check.wrong,
         left_out=check.left_out,
+        warnings=tuple(recorded.get("warnings") or ()),
     )
     return known.skipped(FINISHED)

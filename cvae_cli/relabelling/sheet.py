@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ from cvae_cli.errors import ImageError, OutputError, UserError
 from cvae_cli.images.captions import Mark
 from cvae_cli.images.discover import ImageRef, check_sources, iter_images
 from cvae_cli.images.grid import Layout, Original, SheetRow, draw_sheet
-from cvae_cli.images.load import load_image
-from cvae_cli.images.output import check_not_foreign
-from cvae_cli.images.png import encode_png
+from cvae_cli.images.load import load_image, read_image
+from cvae_cli.images.output import check_not_foreign, is_foreign
+from cvae_cli.images.png import encode_png, provenance_in
 from cvae_cli.images.prepare import Invert
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.files import find_judge
@@ -25,6 +25,7 @@ from cvae_cli.judge.predict import Judge, mark
 from cvae_cli.model import registry
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.labels import LabelRule
+from cvae_cli.relabelling.worker import OWN_PICTURE
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,12 @@ class _SheetMaker:
         try:
             if ref.problem:
                 raise ImageError(ref.problem)
-            image = load_image(ref.file, spec, invert=self.invert)
-            label = self.rule.label_of(ref)
+            content = read_image(ref.file)
+            provenance = provenance_in(io.BytesIO(content))
+            if provenance is not None and "target" not in provenance:
+                return None, replace(outcome, outputs=()).skipped(OWN_PICTURE)
+            image = load_image(content, spec, invert=self.invert)
+            label = self.rule.label_of(ref, provenance)
         except ImageError as error:
             return None, replace(outcome, outputs=()).failed(str(error))
         native, confidence = image.native[None], None
@@ -122,6 +127,7 @@ class _SheetMaker:
             confidence=confidence,
             targets=spec.classes,
             prepared=image.preprocessing.to_dict(),
+            warnings=image.warnings,
         )
 
     def _marks(self, tiles: NDArray[np.uint8]) -> list[Mark] | None:
@@ -139,7 +145,12 @@ def _run(options: SheetOptions, maker: _SheetMaker) -> Iterator[ImageOutcome]:
         rows = [maker.style_row(tiles) for tiles in styles]
     else:
         images = iter_images(options.sources, options.listing, exclude=options.out)
-        for ref in islice(images, options.rows):
+        for ref in images:
+            if len(rows) == options.rows:
+                break
+            if ref.passed_over:
+                continue
+            _check_is_not_source(options.out, ref)
             found = ImageOutcome(ref.relative, ref.source, outputs=(str(options.out),))
             row, outcome = maker.image_row(ref, found)
             if row is not None:
@@ -162,3 +173,14 @@ def _check_output(options: SheetOptions) -> None:
     if out.suffix.casefold() != ".png":
         raise OutputError(f"{out}: the sheet is a PNG; give it a name that ends in .png.")
     check_not_foreign(out, overwrite=options.overwrite)
+    sources = () if options.listing is not None else options.sources
+    real = out.resolve()
+    inside = any(source in (real, *real.parents) for source in (source.resolve() for source in sources))
+    if inside and is_foreign(out):
+        raise OutputError(f"{out} is one of the images of the sources; choose another --out.")
+
+
+def _check_is_not_source(out: Path, ref: ImageRef) -> None:
+    """Raise :class:`OutputError` if the sheet would replace this image, whatever the spelling."""
+    if storage.is_same_file(out, ref.file) and is_foreign(out):
+        raise OutputError(f"{out} is one of the images of the sources; choose another --out.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.load import load_image, read_image
 from cvae_cli.images.naming import printable
 from cvae_cli.images.output import OutputFolder, check_replaceable
-from cvae_cli.images.png import read_provenance
+from cvae_cli.images.png import provenance_in, read_provenance
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.predict import Judge
 from cvae_cli.outcomes import ImageOutcome
@@ -20,6 +21,8 @@ from cvae_cli.relabelling.labels import Label
 from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.relabelling.render import OWN_CLASS, Rendered, render
 from cvae_cli.relabelling.resume import finished_outcome
+
+OWN_PICTURE = "a grid or sheet that cvae drew"
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,23 @@ class IdentifiedItem:
 def identify(plan: RelabelPlan, ref: ImageRef) -> IdentifiedItem | ImageOutcome:
     """Read an image and tell whether there is anything to do; if not, its final outcome."""
     outcome = ImageOutcome(ref.relative, ref.source)
+    if ref.passed_over:
+        return outcome.skipped(ref.passed_over)
     try:
         if ref.problem:
             raise ImageError(ref.problem)
         content = read_image(ref.file)
-        label = plan.rule.label_of(ref)
+        provenance = provenance_in(io.BytesIO(content))
+        if provenance is not None and "target" not in provenance:
+            return outcome.skipped(OWN_PICTURE)
+        label = plan.rule.label_of(ref, provenance)
     except (ImageError, MemoryError) as error:
         return outcome.failed(_reason(error))
     fingerprint = plan.fingerprint(ref, content, label)
     if not plan.overwrite and (done := finished_outcome(plan, ref, outcome, label, fingerprint)):
         return done
+    if label is None and plan.rule.source == "auto" and (near := plan.rule.near_miss(ref)):
+        outcome = replace(outcome, warnings=(f"its folder is not a class; did you mean {near}?",))
     if label is not None:
         outcome = replace(outcome, label=plan.spec.classes[label.index], label_source=label.source)
         if not plan.targets_of(label.index):
@@ -71,7 +81,11 @@ def load(plan: RelabelPlan, ref: ImageRef) -> LoadedItem | ImageOutcome:
     except (ImageError, MemoryError) as error:
         prepared = error.preprocessing if isinstance(error, ImageError) else {}
         return replace(found.outcome, prepared=prepared).failed(_reason(error))
-    outcome = replace(found.outcome, prepared=image.preprocessing.to_dict())
+    outcome = replace(
+        found.outcome,
+        prepared=image.preprocessing.to_dict(),
+        warnings=(*found.outcome.warnings, *image.warnings),
+    )
     return LoadedItem(ref, image, found.label, found.fingerprint, outcome)
 
 

@@ -1,21 +1,15 @@
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from helpers import encoded
 from PIL import Image
 
 from cvae_cli.errors import ImageError
 from cvae_cli.images import decode
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -38,9 +32,9 @@ def test_formats_by_content(rgb: Image.Image, kind: str) -> None:
 
 def test_grey_stays_one_channel(rgb: Image.Image) -> None:
     grey = rgb.convert("L")
-    assert decode.decode(encoded(grey, "PNG")).pixels.shape == (20, 30, 1)
-    assert decode.decode(encoded(grey.convert("RGB"), "PNG")).pixels.shape == (20, 30, 1)
-    assert decode.decode(encoded(grey.convert("1"), "PNG")).pixels.shape == (20, 30, 1)
+    for stored in (grey, grey.convert("RGB"), grey.convert("1"), grey.convert("LA")):
+        pixels = decode.decode(encoded(stored, "PNG")).pixels
+        assert np.array_equal(pixels, np.asarray(stored.convert("L"))[:, :, None])
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
@@ -155,5 +149,62 @@ def test_not_an_image() -> None:
     with pytest.raises(ImageError, match="not an image"):
         decode.decode(b"just text, named .png")
     # PostScript is a program; Pillow would start one to read it.
-    with pytest.raises(ImageError, match="not an image"):
+    with pytest.raises(ImageError, match="unsupported: a PostScript file"):
         decode.decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+
+
+def test_what_pillow_cannot_read_is_named() -> None:
+    with pytest.raises(ImageError, match="HEIC image; convert it"):
+        decode.decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    content = bytearray(encoded(Image.new("F", (4, 4)), "TIFF"))
+    content[content.index(struct.pack("<HHI", 258, 3, 1)) + 8] = 24  # bits in a sample
+    with pytest.raises(ImageError, match="TIFF of 1 float 24-bit sample per pixel; convert it to PNG"):
+        decode.decode(bytes(content))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"iCCP"])
+def test_texts_of_a_png_are_never_unpacked(rgb: Image.Image, kind: bytes) -> None:
+    whole = encoded(rgb, "PNG")
+    bomb = chunk(kind, b"Comment\0\0" + zlib.compress(bytes(5_000_000), 9))
+    for content in (whole[:33] + bomb + whole[33:], whole[:33] + chunk(kind, b"\xff" * 50) + whole[33:]):
+        assert np.array_equal(decode.decode(content).pixels, np.asarray(rgb))
+
+
+def test_a_jpeg_that_lacks_only_its_end_is_whole(rgb: Image.Image) -> None:
+    content = encoded(rgb, "JPEG")
+    decoded = decode.decode(content[:-2])
+    assert decoded.preprocessing.missing_end
+    assert np.array_equal(decoded.pixels, decode.decode(content).pixels)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    with pytest.raises(ImageError, match="cut off"):
+        decode.decode(encoded(noise, "JPEG")[:-400])
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_sixteen_bit_files_are_scaled_by_the_bits_that_they_use(bits: int) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 256).astype(np.uint16).reshape(16, 16)
+    for kind in ("PNG", "TIFF"):
+        decoded = decode.decode(encoded(Image.fromarray(ramp), kind))
+        assert np.abs(decoded.pixels.reshape(-1).astype(int) - np.arange(256)).max() <= 1
+        assert decoded.preprocessing.bits == (None if bits == 16 else bits)
+
+
+def test_a_transparent_sheet_goes_on_beyond_its_border() -> None:
+    rgba = np.zeros((40, 40, 4), np.uint8)
+    rgba[5:35, 5:35] = (180, 170, 160, 255)
+    rgba[15:25, 19:21] = (10, 10, 10, 255)
+    decoded = decode.decode(encoded(Image.fromarray(rgba), "PNG"))
+    assert decoded.preprocessing.composited == "on its border colour"
+    assert tuple(decoded.pixels[0, 0]) == (180, 170, 160)
+    assert tuple(decoded.pixels[20, 20]) == (10, 10, 10)
+
+
+def test_exif_data_that_cannot_be_read_does_not_matter(rgb: Image.Image) -> None:
+    for exif in (b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0junk"):
+        decoded = decode.decode(encoded(rgb, "PNG", exif=exif))
+        assert decoded.preprocessing.orientation is None
+        assert np.array_equal(decoded.pixels, np.asarray(rgb))

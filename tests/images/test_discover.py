@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cvae_cli.errors import UserError
 from cvae_cli.images import discover as discovering
-from cvae_cli.images.discover import ImageRef, check_sources, discover, from_list, in_shard
+from cvae_cli.images.discover import ImageRef, check_sources, discover, from_list, in_shard, iter_images
 from cvae_cli.images.png import encode_png
 
 
@@ -153,3 +153,57 @@ def test_a_list_in_any_order_lists_a_folder_once(tmp_path: Path, monkeypatch: py
     found = from_list(["a/x.png", "b/y.png", "a/x.jpg", "b/z.png", "a/z.png"])
     assert [str(item.output) for item in found] == ["a/x.png", "b/y", "a/x.jpg", "b/z", "a/z"]
     assert listed == [Path("a"), Path("b")]
+
+
+def test_links_to_folders_are_followed_where_they_lead_out_of_the_source(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/cat/x.png", "imgs/a.png", "imgs/dog/b.png")
+    (tmp_path / "imgs" / "cat").symlink_to(tmp_path / "elsewhere" / "cat", target_is_directory=True)
+    (tmp_path / "imgs" / "dog" / "deep").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "imgs" / "again").symlink_to(tmp_path / "imgs" / "dog", target_is_directory=True)
+    (tmp_path / "imgs" / "up").symlink_to(tmp_path, target_is_directory=True)
+    assert outputs(list(discover([tmp_path / "imgs"]))) == ["a", "cat/x", "dog/b"]
+
+
+def test_a_source_within_another_is_not_walked_twice(tmp_path: Path) -> None:
+    touch(tmp_path, "a/x.png", "a/b/y.png", "a/.hidden/z.png", "a/odd.name")
+    within = [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "x.png"]
+    assert outputs(list(discover(within))) == ["x", "b/y"]
+    # What the walk passes over is not found in it, so it counts when it is named.
+    named = [tmp_path / "a", tmp_path / "a" / ".hidden", tmp_path / "a" / "odd.name"]
+    assert outputs(list(discover(named))) == ["a/x", "a/b/y", ".hidden/z", "odd"]
+
+
+def test_pictures_that_are_not_read_are_passed_over_and_said(tmp_path: Path) -> None:
+    touch(tmp_path, "a.HEIC", "b.png")
+    heic, png = iter_images((tmp_path,), exclude=tmp_path / "out")
+    assert heic.passed_over == ".heic files are not read; convert them to PNG or JPEG"
+    assert not png.passed_over
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(
+        UserError, match=r"no image found.* 1 files were passed over: \.heic files are not read"
+    ):
+        list(iter_images((tmp_path,), exclude=tmp_path / "out"))
+
+
+def test_the_folders_of_an_image_as_the_user_named_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "imgs/7/deep/x.png")
+    monkeypatch.chdir(tmp_path)
+    (below,) = discover([Path("imgs")])
+    (file,) = discover([Path("imgs/7/deep/x.png")])
+    (listed,) = from_list(["./imgs/7/../7/deep/x.png"])
+    (absolute,) = from_list([str(tmp_path / "imgs/7/deep/x.png")])
+    assert below.folders == ("7", "deep", "imgs")
+    assert file.folders == ("imgs", "7", "deep", "deep")
+    assert listed.folders == ("imgs", "7", "7", "deep", "deep")
+    assert absolute.folders == ("deep",)
+    (inside,) = discover([Path("imgs/7")])
+    assert inside.folders == ("deep", "7")
+
+
+def test_shards_of_a_run_share_its_images_between_them(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{number}.png" for number in range(20)))
+    parts = [list(iter_images((tmp_path,), exclude=tmp_path / "out", shard=(i, 3))) for i in (1, 2, 3)]
+    assert sorted(ref.relative for part in parts for ref in part) == sorted(f"{i}.png" for i in range(20))
+    assert all(parts)

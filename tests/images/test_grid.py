@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvae_cli.images.captions import Mark, mark_strip
 from cvae_cli.images.grid import Layout, Original, SheetRow, draw_row, draw_sheet
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -91,6 +92,10 @@ def test_any_class_name_fits(name: str) -> None:
     picture = draw_row(Layout(28, 1), Original(tile(0).transpose(1, 2, 0), name, name), [(name, tile(1))])
     plain = draw_row(Layout(28, 1), Original(tile(0).transpose(1, 2, 0), "x"), [("y", tile(1))])
     assert picture.shape == plain.shape
+    # Nothing is written outside the strips above and below the tiles.
+    assert np.array_equal(picture[:14], plain[:14])
+    assert np.array_equal(picture[36 : 36 + 84], plain[36 : 36 + 84])
+    assert np.array_equal(picture[-14:], plain[-14:])
 
 
 def test_a_long_name_is_shortened_visibly() -> None:
@@ -99,13 +104,30 @@ def test_a_long_name_is_shortened_visibly() -> None:
     other = draw_row(layout, original, [("automobiles and buses", tile(1))])
     assert long[:36].max() > 200  # something is written
     assert not np.array_equal(long[:36], draw_row(layout, original, [("", tile(1))])[:36])
-    assert other.shape == long.shape
+    assert not np.array_equal(other[:36], long[:36])
 
 
-if __name__ == "__main__":  # writes the golden pictures again, after they were looked at
-    GOLDEN.mkdir(exist_ok=True)
-    for file, make in PICTURES.items():
-        Image.fromarray(make()).save(GOLDEN / file)
+def test_a_doubtful_original_is_marked() -> None:
+    layout, pixels = Layout(28, 1), tile(0).transpose(1, 2, 0)
+    marked, plain = (
+        draw_row(layout, Original(pixels, "7", "from folder", warned=warned), [("cat", tile(1))])
+        for warned in (True, False)
+    )
+    below = (slice(36 + 85, 36 + 85 + 18), slice(14, 14 + 84))
+    assert marked[below].mean() > plain[below].mean() + 100  # dark on light instead of light on dark
+    marked[below] = plain[below]
+    assert np.array_equal(marked, plain)
+
+
+def test_a_mark_stands_below_its_tile() -> None:
+    layout, pixels = Layout(28, 1), tile(0).transpose(1, 2, 0)
+    tiles = [("cat", tile(1)), ("dog", tile(2))]
+    marks = [Mark("sure", "97%"), Mark("wrong", "reads cat")]
+    marked, plain = (draw_row(layout, Original(pixels, "7"), tiles, given) for given in (marks, None))
+    for number, mark in enumerate(marks):
+        x = 14 + 84 + 24 + number * 92
+        assert np.array_equal(marked[36 + 85 : 36 + 85 + 18, x : x + 84], mark_strip(mark, 84)[:, :, 0])
+    assert np.array_equal(marked[: 36 + 84], plain[: 36 + 84])
 
 
 def test_many_tiles_go_on_in_further_lines() -> None:
@@ -120,3 +142,9 @@ def test_many_tiles_go_on_in_further_lines() -> None:
         y, x = 14 + number // 11 * line + 22, 14 + 84 + 24 + number % 11 * 92
         expected = tile(number % 5)[0].repeat(3, axis=0).repeat(3, axis=1)
         assert np.array_equal(many[y : y + 84, x : x + 84], expected)
+
+
+if __name__ == "__main__":  # writes the golden pictures again, after they were looked at
+    GOLDEN.mkdir(exist_ok=True)
+    for file, make in PICTURES.items():
+        Image.fromarray(make()).save(GOLDEN / file)

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from cvae_cli.errors import ImageError, OutputError
-from cvae_cli.images.output import OutputFolder, check_not_foreign, check_replaceable, is_foreign
+from cvae_cli.images.output import (
+    OutputFolder,
+    check_not_foreign,
+    check_replaceable,
+    is_foreign,
+    is_source,
+)
 from cvae_cli.images.png import encode_png
 
 OURS = encode_png(np.zeros((2, 2), np.uint8), {"source": "a"})
@@ -77,3 +83,25 @@ def test_an_image_of_the_sources_is_never_replaced(tmp_path: Path, overwrite: bo
     else:
         with pytest.raises(ImageError, match="move it, or add --overwrite"):
             check_replaceable(out / "b.png", overwrite=False, **replace)
+
+
+def test_what_cannot_be_named_or_placed_fails_for_one_image(tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path / "out")
+    folder.create()
+    (tmp_path / "out" / "taken.png").mkdir()
+    (tmp_path / "out" / "file").touch()
+    with pytest.raises(ImageError, match="cannot have that name"):
+        folder.write("x" * 300 + ".png", b"x")
+    for name in ("taken.png", "file/a.png"):
+        with pytest.raises(ImageError, match="something else is where its output"):
+            folder.write(name, b"x")
+    folder.write("a.png", b"x")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.png", "file", "taken.png"]
+
+
+def test_a_source_that_holds_the_output_does_not_make_its_contents_sources(tmp_path: Path) -> None:
+    out = tmp_path / "imgs" / "out"
+    assert is_source(tmp_path / "imgs" / "a.png", [tmp_path / "imgs"], tmp_path / "out")
+    assert not is_source(out / "a.png", [tmp_path / "imgs"], out)
+    assert is_source(out / "a.png", [out / "a.png"], out)
+    assert not is_source(tmp_path / "a.png", [tmp_path / "imgs"], out)
