@@ -1,40 +1,81 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from cvae_cli import storage
-from cvae_cli.errors import OutputError
+from cvae_cli.errors import ImageError, OutputError
 from cvae_cli.images.output import OutputFolder
 
+HOLD = """
+import fcntl, os, sys, time
+descriptor = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+fcntl.flock(descriptor, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(60)
+"""
 
-def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
-    dead = os.fork()
-    if dead == 0:
-        os._exit(0)
-    os.waitpid(dead, 0)
-    gone = {
-        f".cvae-{storage._HOST}-{dead}-17a-0.part",
-        # A run before this one that had the same number, as in a container.
-        f".cvae-{storage._HOST}-{os.getpid()}-17a-0.part",
-    }
-    kept = {
-        f".cvae-{storage._HOST}-{os.getppid()}-17a-0.part",
-        f".cvae-{storage._HOST}-{os.getpid()}-{storage._STARTED}-7.part",
-        f".cvae-00000000-{dead}-17a-0.part",
-    }
+
+def test_only_what_nobody_writes_any_more_is_cleared_away(tmp_path: Path) -> None:
+    """Whatever its process number: in containers that is the same in each."""
     (tmp_path / "sub").mkdir()
-    for name in gone | kept:
-        (tmp_path / name).touch()
-        (tmp_path / "sub" / name).touch()
-    folder = OutputFolder(tmp_path)
-    folder.create()
-    assert {file.name for file in tmp_path.glob("*.part")} == kept
-    folder.write("sub/a.png", b"x")
-    assert {file.name for file in (tmp_path / "sub").glob("*.part")} == kept
+    holders = []
+    for folder in (tmp_path, tmp_path / "sub"):
+        (folder / ".cvae-0123456789abcdef-0.part").touch()  # of a process that ended
+        (folder / f".cvae-12345678-{os.getpid()}-17a-0.part").touch()  # as version 0.1 named them
+        (folder / ".cvae-notes.part").touch()  # not ours
+        command = [sys.executable, "-c", HOLD, str(folder / ".cvae-fedcba9876543210-0.part")]
+        holders.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert holders[-1].stdout is not None
+        assert holders[-1].stdout.readline() == "locked\n"
+    kept = {".cvae-notes.part", ".cvae-fedcba9876543210-0.part"}
+    try:
+        folder = OutputFolder(tmp_path)
+        folder.create()
+        assert {file.name for file in tmp_path.glob("*.part")} == kept
+        folder.write("sub/a.png", b"x")
+        assert {file.name for file in (tmp_path / "sub").glob("*.part")} == kept
+    finally:
+        for holder in holders:
+            holder.kill()
+            holder.wait()
+    storage.clear_abandoned(tmp_path)
+    assert {file.name for file in tmp_path.glob("*.part")} == {".cvae-notes.part"}
+
+
+def test_without_locks_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_lock", lambda descriptor: None)
+    young, old = tmp_path / ".cvae-0-1.part", tmp_path / ".cvae-0-2.part"
+    for file in (young, old):
+        file.touch()
+    os.utime(old, (0, time.time() - 100_000))
+    storage.clear_abandoned(tmp_path)
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_a_write_survives_that_its_temporary_file_is_taken_for_an_abandoned_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, taken = os.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        if not taken:
+            taken.append(source)
+            Path(source).unlink()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    storage.write_file(tmp_path / "a", b"content")
+    assert taken
+    assert (tmp_path / "a").read_bytes() == b"content"
 
 
 def test_a_name_that_cannot_be_is_not_there() -> None:
@@ -82,3 +123,161 @@ def test_folders_for_a_while_are_gone_afterwards() -> None:
     with storage.temporary_folder() as folder:
         (folder / "a").touch()
     assert not folder.exists()
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OutputError, match="a: cannot be written: No space left on device"):
+        storage.write_file(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_write_goes_on_where_the_system_stopped_half_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:3]))
+    storage.write_file(tmp_path / "a", b"0123456789")
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
+
+
+def test_a_folder_that_keeps_vanishing_is_an_error_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def vanish(*paths: Path) -> None:
+        tries.append(paths)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(os, "replace", vanish)
+    with pytest.raises(OutputError, match="No such file"):
+        storage.write_file(tmp_path / "a", b"content")
+    assert len(tries) == 3
+
+
+def test_a_new_file_is_never_one_that_exists(tmp_path: Path) -> None:
+    storage.write_new_file(tmp_path / "a", b"first")
+    with pytest.raises(FileExistsError):
+        storage.write_new_file(tmp_path / "a", b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_temporary_names_are_hidden_and_never_the_same() -> None:
+    names = [storage.temporary_name() for _ in range(100)]
+    assert len(set(names)) == 100
+    assert all(storage._TEMPORARY.fullmatch(name) for name in names)
+    code = "from cvae_cli import storage; print(storage.temporary_name())"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert other.strip().rsplit("-", 1)[0] != names[0].rsplit("-", 1)[0]
+
+
+def test_a_file_is_abandoned_when_its_writer_is_gone(tmp_path: Path) -> None:
+    file = tmp_path / ".cvae-0-0.part"
+    with file.open("w") as stream:
+        assert storage._lock(stream.fileno())
+        assert not storage.is_abandoned(file)
+    assert storage.is_abandoned(file)
+    assert not storage.is_abandoned(tmp_path / "gone")
+
+
+def is_png(head: bytes) -> bool:
+    return head == b"\x89PNG"
+
+
+def read_image(file: Path) -> bytes:
+    return storage.read_image_bytes(file, max_bytes=100, large_bytes=50, may_be_image=is_png)
+
+
+def test_only_large_files_are_looked_at_before_they_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    for content in (b"x" * 50, b"\x89PNG" + bytes(96)):
+        file.write_bytes(content)
+        assert read_image(file) == content
+    file.write_bytes(b"x" * 51)
+    with pytest.raises(ImageError, match="not an image"):
+        read_image(file)
+    file.write_bytes(b"\x89PNG" + bytes(97))
+    with pytest.raises(ImageError, match="is over the limit of"):
+        read_image(file)
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, read = tmp_path / "a", os.read
+    file.write_bytes(b"first")
+
+    def grow(descriptor: int, size: int) -> bytes:
+        part = read(descriptor, size)
+        if part == b"first":
+            with file.open("ab") as stream:
+                stream.write(b" and second")
+        return part
+
+    monkeypatch.setattr(os, "read", grow)
+    assert read_image(file) == b"first and second"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gone", "no such file"),
+        ("empty", "empty file"),
+        ("pipe", "not a regular file"),
+        ("x" * 5000, "opened"),
+    ],
+)
+def test_what_is_no_file_to_read_has_its_reason(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ImageError, match=reason):
+        read_image(tmp_path / name)
+
+
+def test_paths_to_one_file_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("a")
+    assert storage.is_same_file(tmp_path / "a", tmp_path / "link")
+    assert not storage.is_same_file(tmp_path / "a", tmp_path / "gone")
+    assert storage.size_of(tmp_path / "link") == 5
+    assert storage.size_of(tmp_path / "gone") is None
+    assert storage.read_head(tmp_path / "a", 3) == b"123"
+
+
+def test_a_stream_of_lines_has_its_name_only_when_it_is_closed(tmp_path: Path) -> None:
+    lines = storage.LineStream(tmp_path / "a")
+    lines.write("one")
+    assert os.listdir(tmp_path) == ["a.part"]
+    assert (tmp_path / "a.part").read_text() == "one\n"  # line by line, for who watches a run
+    lines.close()
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "one\n"
+
+
+def test_a_second_stream_of_the_same_name_does_not_disturb_the_first(tmp_path: Path) -> None:
+    first, second = storage.LineStream(tmp_path / "a"), storage.LineStream(tmp_path / "a")
+    first.write("first")
+    second.write("second")
+    storage.clear_abandoned(tmp_path)  # both are being written
+    second.close()
+    assert (tmp_path / "a").read_text() == "second\n"
+    first.close()
+    assert (tmp_path / "a").read_text() == "first\n"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_is_tried_before_anything_depends_on_it(tmp_path: Path) -> None:
+    storage.make_writable_folder(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path / "a" / "b") == []
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        storage.make_writable_folder(tmp_path / "file")

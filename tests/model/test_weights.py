@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cvae_cli.errors import UnknownModelError, WeightsError
+from cvae_cli.errors import WeightsError
 from cvae_cli.model import registry, weights
 from cvae_cli.training.recipes import LossWeights, Recipe
 
@@ -132,28 +132,10 @@ def test_a_pickle_is_never_opened(
     assert not Path("exploded").exists()
 
 
-def test_a_checkpoint_is_called_what_it_is(tmp_path: Path) -> None:
-    torch.save({"state_dict": {}}, tmp_path / "last.ckpt")
-    with pytest.raises(WeightsError, match=r"pickle.*model\.safetensors"):
-        registry.read_card(tmp_path / "last.ckpt")
-
-
 def test_absurd_sizes_allocate_nothing(small_model: Path, small_spec) -> None:
     change_card(small_model, spec={**small_spec.to_dict(), "canvas_size": 4096, "widths": [4096] * 4})
     with pytest.raises(WeightsError, match="has shape"):
         weights.load(small_model)
-
-
-def test_resolve(small_model: Path, tmp_path: Path) -> None:
-    assert registry.resolve(str(small_model)) == small_model
-    assert registry.resolve(str(small_model.with_suffix(".json"))) == small_model
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "model.safetensors").write_bytes(b"")
-    assert registry.resolve(str(run)) == run / "model.safetensors"
-    for name in ("nist", "x" * 5000, ""):
-        with pytest.raises(UnknownModelError, match="mnist"):
-            registry.resolve(name)
 
 
 @pytest.mark.parametrize("name", sorted(registry.shipped()))

@@ -15,7 +15,6 @@ from cvae_cli.errors import UserError
 from cvae_cli.images import png
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.run import relabel
-from cvae_cli.relabelling.sheet import SheetOptions, sheet
 
 
 def options(examples: Path, out: Path, **changes: object) -> RelabelOptions:
@@ -104,14 +103,3 @@ def test_least_confidence_needs_tiles_and_a_judge(examples: Path, small_model: P
     with pytest.raises(UserError, match="run cvae evaluate once"):
         relabel(options(examples, tmp_path / "out", model=str(small_model)))
     assert not (tmp_path / "out").exists()
-
-
-def test_a_sheet_with_marks_is_higher_by_a_strip_a_row(examples: Path, tmp_path: Path) -> None:
-    sizes = []
-    for check in (False, True):
-        for sources in ((examples,), ()):
-            out = tmp_path / f"{check}-{len(sources)}.png"
-            list(sheet(SheetOptions(out=out, sources=sources, rows=3, device="cpu", check=check)))
-            sizes.append(Image.open(out).size)
-    assert sizes[2] == (sizes[0][0], sizes[0][1] + 3 * 18)
-    assert sizes[3] == (sizes[1][0], sizes[1][1] + 3 * 18)

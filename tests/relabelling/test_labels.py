@@ -3,12 +3,19 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cvae_cli.errors import ImageError, LabelError
 from cvae_cli.images.discover import ImageRef
-from cvae_cli.relabelling.labels import Label, LabelRule, class_index, read_table
+from cvae_cli.relabelling.labels import (
+    Label,
+    LabelRule,
+    class_index,
+    near_class,
+    read_table,
+    require_class,
+)
 
 CLASSES = ("cat", "Dog", "dog ", "7")
 
@@ -23,7 +30,10 @@ def found(path: str) -> ImageRef:
         ("auto", "cat/x.png", Label(0, "folder")),
         ("auto", "CAT/x.png", Label(0, "folder")),
         ("auto", "deep/7/x.png", Label(3, "folder")),
-        ("auto", "7/deep/x.png", None),
+        ("auto", "7/deep/x.png", Label(3, "folder")),
+        ("auto", "cat/7/x.png", Label(0, "folder")),  # the topmost decides
+        ("auto", "notes/x.png", None),
+        ("auto", "x.png", None),
         ("predict", "cat/x.png", None),
         ("folder", "cat/x.png", Label(0, "folder")),
         ("7", "cat/x.png", Label(3, "class")),
@@ -42,8 +52,62 @@ def test_short_names_stand_for_classes_of_cifar10() -> None:
 
 
 def test_a_folder_that_is_no_class() -> None:
-    with pytest.raises(ImageError, match="'notes' is not a class"):
-        LabelRule.parse("folder", CLASSES).label_of(found("notes/x.png"))
+    rule = LabelRule.parse("folder", ("airplane", "truck"))
+    for path, says in {
+        "notes/x.png": "its folder 'notes' is not a class of the model$",
+        "x.png": "its folder 'src' is not a class of the model$",
+        "trucks/x.png": r"its folder 'trucks' is not a class of the model; did you mean truck\?",
+    }.items():
+        with pytest.raises(ImageError, match=says):
+            rule.label_of(found(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("Ankle boot", 0),
+        ("ankle_boot", 0),
+        ("ankle--boot", 0),
+        ("T-shirt/top", 1),
+        ("tshirt", None),
+        ("7.0", 2),
+        ("007", 2),
+        ("70", None),
+        ("cafe\u0301", 3),
+        ("CAFÉ", 3),
+        ("", None),
+    ],
+)
+def test_spellings_of_a_class(name: str, found: int | None) -> None:
+    assert class_index(name, ("ankle-boot", "t-shirt", "7", "café")) == found
+
+
+def test_a_spelling_that_fits_two_classes_is_neither() -> None:
+    assert class_index("a b", ("a-b", "a_b")) is None
+    assert class_index("a_b", ("a-b", "a_b")) == 1
+
+
+def test_a_misspelt_class_is_guessed() -> None:
+    classes = ("airplane", "automobile", "7")
+    assert [near_class(name, classes) for name in ("airplanes", "Auto-mobile", "8", "cat")] == [
+        "airplane",
+        "automobile",
+        None,
+        None,
+    ]
+    with pytest.raises(
+        LabelError, match=r"--targets: the model has no class 'airplan'; .* Did you mean airplane\?"
+    ):
+        require_class("airplan", classes, what="--targets")
+
+
+def test_a_tile_that_cvae_drew_shows_its_target() -> None:
+    drawn = {"source": "a", "label": "cat", "target": "7"}
+    assert LabelRule.parse("auto", CLASSES).label_of(found("cat/x.png"), drawn) == Label(3, "provenance")
+    assert LabelRule.parse("auto", CLASSES).label_of(found("cat/x.png"), {"target": "horse"}) == Label(
+        0, "folder"
+    )
+    assert LabelRule.parse("folder", CLASSES).label_of(found("cat/x.png"), drawn) == Label(0, "folder")
 
 
 def test_names_that_differ_in_case_only_need_their_case() -> None:
@@ -66,12 +130,39 @@ def test_csv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "file,class\na/x.png,cat\n",
+        "label;note;filename\ncat;seen;a/x.png\n",
+        "Image Path\tY\na/x.png\tcat\n",
+        "a\\x.png,cat\n",
+        "./b/../a//x.png, cat\n",
+    ],
+)
+def test_csv_files_as_other_tools_write_them(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(text)
+    assert read_table(file, CLASSES).find(found("a/x.png")) == 0
+
+
+def test_a_csv_may_count_paths_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("imgs/a.png,cat\n")
+    ref = ImageRef(Path("imgs/a.png"), "a.png", "imgs", PurePosixPath("a"))
+    assert read_table(Path("labels.csv"), CLASSES).find(ref) == 0
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("x.png,horse\n", "line 1: the model has no class 'horse'; it has cat"),
         ("path,label\nx.png\n", "line 2: not of the form"),
         ("x.png,cat,dog\n", "line 1"),
         ("x.png,cat\nx.png,7\n", "line 2: a second"),
+        ("x.png,cat\n./x.png,7\n", "line 2: a second"),
+        (",cat\n", "line 1: not of the form"),
         ("path,label\n", "no line"),
         ("", "no line"),
     ],
@@ -90,7 +181,12 @@ def test_no_such_csv_and_no_such_rule(tmp_path: Path) -> None:
         LabelRule.parse("horse", CLASSES)
 
 
-@given(st.binary(max_size=200))
+_CELLS = st.sampled_from([*CLASSES, "x.png", "a/b.png", "path", "label", "horse", '"', "", "\0", "ü"])
+_LINES = st.lists(st.lists(_CELLS, max_size=3).map(",".join), max_size=4).map("\n".join).map(str.encode)
+
+
+@given(_LINES | st.binary(max_size=200))
+@example(b"x.png,cat\na/b.png,7\n")
 def test_any_bytes_as_csv_end_in_a_table_or_a_message(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
@@ -100,4 +196,6 @@ def test_any_bytes_as_csv_end_in_a_table_or_a_message(
         table = read_table(file, CLASSES)
     except LabelError:
         return
-    assert set(table.values()) <= set(range(len(CLASSES)))
+    assert table.written
+    for labels in (table.written, table.absolute):
+        assert set(labels.values()) <= set(range(len(CLASSES)))

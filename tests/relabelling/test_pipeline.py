@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cvae_cli.relabelling.pipeline import group, grouped_map, ordered_map
 
@@ -82,3 +84,53 @@ def test_loading_and_drawing_are_put_together(pool: ThreadPoolExecutor) -> None:
     assert list(results) == [f"{number}" for number in range(101)]
     assert max(sizes) == 4
     assert sum(sizes) == 51
+
+
+def test_nothing_is_taken_before_a_result_is_asked_for(pool: ThreadPoolExecutor) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(10):
+            taken.append(number)
+            yield number
+
+    for results in (
+        ordered_map(pool, str, items(), ahead=2),
+        grouped_map(pool, str, pool, list, items(), size=2, counts=bool, workers=1),
+    ):
+        assert taken == []
+        assert next(results) == "0"
+        assert 0 < len(taken) <= 10
+        taken.clear()
+
+
+def test_a_loop_that_ends_early_takes_no_more(pool: ThreadPoolExecutor) -> None:
+    started: list[int] = []
+
+    def work(number: int) -> int:
+        started.append(number)
+        return number
+
+    results = ordered_map(pool, work, range(1000), ahead=5)
+    for _ in range(3):
+        next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert len(started) <= 3 + 5
+
+
+@given(
+    st.lists(st.booleans(), max_size=60), st.integers(1, 5), st.integers(1, 8).map(lambda times: times * 5)
+)
+def test_groups_keep_every_item_in_its_place(items: list[bool], size: int, limit: int) -> None:
+    groups = list(group(items, size, counts=bool, limit=limit))
+    assert [item for one in groups for item in one] == items
+    assert all(sum(one) <= size and 1 <= len(one) <= limit for one in groups)
+    assert all(sum(one) == size or len(one) == limit for one in groups[:-1])
+
+
+def test_what_the_second_step_raises_is_raised(pool: ThreadPoolExecutor) -> None:
+    def draw(numbers: list[int]) -> list[int]:
+        raise RuntimeError("surprise")
+
+    with pytest.raises(RuntimeError, match="surprise"):
+        next(grouped_map(pool, int, pool, draw, range(9), size=2, counts=even, workers=1))

@@ -5,9 +5,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
+from helpers import export_untrained
 
 from cvae_cli.errors import UserError
 from cvae_cli.images.discover import ImageRef
+from cvae_cli.model import registry
+from cvae_cli.model.spec import ModelSpec
 from cvae_cli.relabelling.labels import Label
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.plan import RelabelPlan, make_plan
@@ -80,3 +83,39 @@ def test_options_are_checked_against_each_other(options: RelabelOptions) -> None
         make_plan(replace(options, out=options.sources[0]))
     with pytest.raises(UserError, match="no class 'eleven'"):
         make_plan(replace(options, targets=("eleven",)))
+
+
+@pytest.mark.parametrize(
+    ("targets", "indices"),
+    [
+        ((), tuple(range(10))),
+        (("all",), tuple(range(10))),
+        (("All", "3"), tuple(range(10))),
+        (("7", "1"), (1, 7)),
+        (("7, 1,,3", "1"), (1, 3, 7)),
+        (("07",), (7,)),
+    ],
+)
+def test_targets_as_they_may_be_written(
+    options: RelabelOptions, targets: tuple[str, ...], indices: tuple[int, ...]
+) -> None:
+    assert make_plan(replace(options, targets=targets)).targets == indices
+
+
+def test_a_class_whose_name_has_a_comma_is_one_target(
+    options: RelabelOptions, small_spec: ModelSpec, tmp_path: Path
+) -> None:
+    spec = replace(small_spec, classes=("cats, small", "dog", "all"))
+    model = export_untrained(spec, tmp_path / "model" / "odd.safetensors")
+    for targets, indices in ((("cats, small",), (0,)), (("all",), (2,)), (("dog,all",), (1, 2))):
+        assert make_plan(replace(options, model=str(model), targets=targets)).targets == indices
+
+
+def test_a_plan_says_what_is_loaded(options: RelabelOptions) -> None:
+    plan = make_plan(replace(options, write="both", check=True, min_confidence=0.5))
+    assert (plan.grids, plan.tiles, plan.precision) == (True, True, "fp32")
+    assert plan.model_file == registry.shipped()["mnist"]
+    assert plan.judge_file == registry.shipped("judge")["mnist-judge"]
+    assert plan.judge_sha256 == registry.read_metadata(plan.judge_file)["sha256"]
+    plain = make_plan(options)
+    assert (plain.grids, plain.tiles, plain.judge_file, plain.judge_sha256) == (True, False, None, None)

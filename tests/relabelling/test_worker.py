@@ -1,149 +1,183 @@
-"""The steps of a run one by one: what is read, what is rendered, what is written."""
+"""Loading an image before it is drawn, and writing its pictures afterwards."""
 
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import tree
 from PIL import Image
 
 from cvae_cli.images.discover import ImageRef, iter_images
-from cvae_cli.images.output import OutputFolder
 from cvae_cli.images.png import encode_png, read_provenance
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.batch import LoadedItem, RelabelledItem
-from cvae_cli.relabelling.options import RelabelOptions
-from cvae_cli.relabelling.plan import make_plan
-from cvae_cli.relabelling.render import OWN_CLASS, label_note, render
-from cvae_cli.relabelling.resume import FINISHED, finished_outcome
-from cvae_cli.relabelling.worker import Worker, commit, load
+from cvae_cli.relabelling.labels import Label, LabelRule
+from cvae_cli.relabelling.render import OWN_CLASS, render
+from cvae_cli.relabelling.worker import OWN_PICTURE, IdentifiedItem, Worker, commit, identify, load
+
+BLANK = np.zeros((2, 2), np.uint8)
 
 
-@pytest.fixture
-def worker(folder_of_digits: Path, tmp_path: Path) -> Worker:
-    options = RelabelOptions(
-        sources=(folder_of_digits,), out=tmp_path / "out", targets=("0", "1"), write="both", labels="7"
-    )
-    folder = OutputFolder(options.out)
-    folder.create()
-    return Worker(make_plan(options), folder, device="cpu", batch_size=4)
-
-
-@pytest.fixture
-def ref(worker: Worker) -> ImageRef:
-    return next(iter_images(worker.plan.sources, exclude=worker.plan.out))
-
-
-@pytest.fixture
-def drawn(worker: Worker, ref: ImageRef) -> RelabelledItem:
-    (drawn,) = worker.draw([worker.load(ref)])
-    assert isinstance(drawn, RelabelledItem)
-    return drawn
-
-
-def test_loading_changes_nothing_and_fails_with_a_reason(
-    worker: Worker, ref: ImageRef, tmp_path: Path
-) -> None:
+def test_loading_changes_nothing(worker: Worker, ref: ImageRef) -> None:
     item = load(worker.plan, ref)
     assert isinstance(item, LoadedItem)
-    assert item.image.native.shape == (1, 28, 28)
+    assert np.array_equal(item.image.native[0], np.asarray(Image.open(ref.file)))
+    assert item.label == Label(7, "class")
     assert item.outcome.label == "7"
     assert item.outcome.prepared["size"] == [28, 28]
-    gone = load(worker.plan, replace(ref, file=tmp_path / "gone.png"))
-    assert isinstance(gone, ImageOutcome)
-    assert (gone.status, gone.reason) == ("failed", "no such file")
     assert not list(worker.plan.out.iterdir())
+
+
+def test_an_image_that_cannot_be_used_fails_with_its_reason(
+    worker: Worker, ref: ImageRef, tmp_path: Path
+) -> None:
+    blank = tmp_path / "blank.png"
+    Image.new("L", (50, 60), 255).save(blank)
+    unusable = {
+        "no such file": replace(ref, file=tmp_path / "gone.png"),
+        "the folder cannot be listed": replace(ref, problem="the folder cannot be listed"),
+        "blank: nothing stands out from the background": replace(ref, file=blank),
+    }
+    for reason, one in unusable.items():
+        failed = load(worker.plan, one)
+        assert isinstance(failed, ImageOutcome)
+        assert (failed.status, failed.reason) == ("failed", reason)
+    assert failed.prepared["size"] == [50, 60]  # what was done by then
+
+
+def test_memory_that_runs_out_fails_for_one_image(
+    worker: Worker, ref: ImageRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cvae_cli.relabelling.worker.load_image", no_memory)
+    failed = load(worker.plan, ref)
+    assert isinstance(failed, ImageOutcome)
+    assert failed.reason == "too large for the memory of this machine"
+
+
+def test_there_is_nothing_to_do_for_pictures_of_ours_and_for_what_is_not_read(
+    worker: Worker, ref: ImageRef, tmp_path: Path
+) -> None:
+    grid = tmp_path / "grid.png"
+    grid.write_bytes(encode_png(BLANK, {"source": "a", "targets": ["1"]}))
+    only_seven = replace(worker.plan, targets=(7,))
+    for plan, one, reason in (
+        (worker.plan, replace(ref, file=grid), OWN_PICTURE),
+        (worker.plan, replace(ref, passed_over=".heic files are not read"), ".heic files are not read"),
+        (only_seven, ref, OWN_CLASS),
+    ):
+        skipped = identify(plan, one)
+        assert isinstance(skipped, ImageOutcome)
+        assert (skipped.status, skipped.reason) == ("skipped", reason)
+
+
+def test_a_tile_that_cvae_drew_is_an_image_of_its_target(
+    worker: Worker, ref: ImageRef, tmp_path: Path
+) -> None:
+    tile = tmp_path / "tile.png"
+    tile.write_bytes(encode_png(np.eye(28, dtype=np.uint8) * 255, {"source": "a", "target": "4"}))
+    plan = replace(worker.plan, rule=LabelRule.parse("auto", worker.plan.spec.classes))
+    found = identify(plan, replace(ref, file=tile))
+    assert isinstance(found, IdentifiedItem)
+    assert found.label == Label(4, "provenance")
+
+
+def test_a_folder_that_is_nearly_a_class_is_a_warning(worker: Worker, ref: ImageRef) -> None:
+    spec = replace(worker.plan.spec, classes=("airplane", "truck", *"abcdefgh"))
+    plan = replace(worker.plan, spec=spec, rule=LabelRule.parse("auto", spec.classes))
+    found = identify(plan, replace(ref, relative="airplanes/x.png"))
+    assert isinstance(found, IdentifiedItem)
+    assert found.label is None
+    assert found.outcome.warnings == ("its folder is not a class; did you mean airplane?",)
 
 
 def test_a_batch_is_drawn_in_order_and_final_outcomes_pass_through(worker: Worker) -> None:
     refs = list(iter_images(worker.plan.sources, exclude=worker.plan.out))[:3]
     final = ImageOutcome("x", "y", "skipped")
-    results = worker.draw([worker.load(refs[0]), final, worker.load(refs[1])])
-    assert results[1] is final
-    first, _, second = results
+    first, middle, second = worker.draw([worker.load(refs[0]), final, worker.load(refs[1])])
+    assert middle is final
     assert isinstance(first, RelabelledItem)
     assert isinstance(second, RelabelledItem)
     assert (first.item.ref, second.item.ref) == (refs[0], refs[1])
-    assert first.targets == (0, 1)
-    assert first.tiles.shape == (2, 1, 28, 28)
-    assert first.probabilities is None
+    assert worker.draw([final]) == [final]
+    assert worker.write(final) is final
 
 
-def test_rendering_gives_named_files_and_writes_none(worker: Worker, drawn: RelabelledItem) -> None:
-    rendered = render(worker.plan, drawn)
-    assert [name for name, _ in rendered.files] == ["d0.png", "tiles/0/d0.png", "tiles/1/d0.png"]
-    assert rendered.outcome.outputs == rendered.outputs
-    assert rendered.wrong_label == "tiles/7/d0.png"
-    tile = Image.open(io.BytesIO(rendered.files[1][1]))
-    assert np.array_equal(np.asarray(tile), drawn.tiles[0, 0])
-    assert json.loads(tile.text["cvae"])["target"] == "0"
-    assert not list(worker.plan.out.iterdir())
+def test_drawing_and_writing_in_one_thread_is_the_same(worker: Worker, ref: ImageRef) -> None:
+    (outcome,) = worker.draw_and_write([worker.load(ref)])
+    apart = tree(worker.plan.out)
+    (drawn,) = worker.draw([worker.load(replace(ref))])
+    assert isinstance(drawn, ImageOutcome)  # finished
+    for name in apart:
+        (worker.plan.out / name).unlink()
+    (drawn,) = worker.draw([worker.load(ref)])
+    assert worker.write(drawn) == outcome
+    assert tree(worker.plan.out) == apart
 
 
-def test_an_image_of_the_only_target_is_nothing_to_do(worker: Worker, drawn: RelabelledItem) -> None:
-    empty = replace(drawn, targets=(), tiles=drawn.tiles[:0])
-    assert render(worker.plan, empty).outcome.reason == OWN_CLASS
-
-
-def test_what_is_committed_is_finished(worker: Worker, ref: ImageRef, drawn: RelabelledItem) -> None:
-    plan, item = worker.plan, drawn.item
-
-    def finished() -> ImageOutcome | None:
-        known = ImageOutcome(ref.relative, ref.source)
-        return finished_outcome(plan, ref, known, item.label, item.fingerprint)
-
-    assert finished() is None
-    done = commit(plan, worker.folder, ref, render(plan, drawn))
-    assert done.status == "done"
-    found = finished()
-    assert found is not None
-    assert (found.status, found.reason) == ("skipped", FINISHED)
-    assert (found.outputs, found.targets, found.prepared) == (done.outputs, done.targets, done.prepared)
-    (plan.out / "tiles" / "1" / "d0.png").unlink()
-    assert finished() is None
-
-
-def test_nothing_is_written_where_one_of_the_files_is_foreign(
+def test_the_files_of_an_image_are_written_as_they_were_rendered(
     worker: Worker, ref: ImageRef, drawn: RelabelledItem
+) -> None:
+    rendered = render(worker.plan, drawn)
+    assert commit(worker.plan, worker.folder, ref, rendered) == rendered.outcome
+    assert tree(worker.plan.out) == dict(rendered.files)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_is_written_where_one_of_the_files_is_foreign(
+    worker: Worker, ref: ImageRef, drawn: RelabelledItem, overwrite: bool
 ) -> None:
     theirs = worker.plan.out / "tiles" / "1" / "d0.png"
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(b"their picture")
-    failed = commit(worker.plan, worker.folder, ref, render(worker.plan, drawn))
-    assert failed.status == "failed"
-    assert failed.outputs == failed.targets == ()
-    assert (failed.label, failed.label_source) == ("7", "class")
-    assert theirs.read_bytes() == b"their picture"
-    assert [path for path in worker.plan.out.rglob("*") if path.is_file()] == [theirs]
+    plan = replace(worker.plan, overwrite=overwrite)
+    outcome = commit(plan, worker.folder, ref, render(plan, drawn))
+    if overwrite:
+        assert outcome.status == "done"
+        assert read_provenance(theirs) is not None
+        return
+    assert outcome.status == "failed"
+    assert outcome.outputs == outcome.targets == ()
+    assert (outcome.label, outcome.label_source) == ("7", "class")
+    assert tree(plan.out) == {"tiles/1/d0.png": b"their picture"}
 
 
 def test_a_tile_of_a_label_that_was_wrong_is_removed(
     worker: Worker, ref: ImageRef, drawn: RelabelledItem
 ) -> None:
-    stale, others = worker.plan.out / "tiles/7/d0.png", worker.plan.out / "tiles/7/d1.png"
+    stale, others, theirs = (worker.plan.out / f"tiles/7/{name}.png" for name in ("d0", "d1", "d2"))
     stale.parent.mkdir(parents=True)
     for file, source in ((stale, "d0.png"), (others, "d1.png")):
-        file.write_bytes(encode_png(np.zeros((2, 2), np.uint8), {"source": source}))
+        file.write_bytes(encode_png(BLANK, {"source": source}))
+    theirs.write_bytes(b"their picture")
     commit(worker.plan, worker.folder, ref, render(worker.plan, drawn))
     assert not stale.exists()
     assert others.exists()
+    assert theirs.read_bytes() == b"their picture"
     assert (read_provenance(worker.plan.out / "d0.png") or {})["label"] == "7"
 
 
-@pytest.mark.parametrize(
-    ("source", "confidence", "note"),
-    [
-        ("predict", 0.999, "predicted 99%"),
-        ("predict", 0.5, "predicted 50%"),
-        ("folder", None, "from folder"),
-        ("class", None, "as given"),
-        ("csv", None, "from CSV"),
-        (None, None, ""),
-    ],
-)
-def test_notes_say_where_a_label_came_from(source: str | None, confidence: float | None, note: str) -> None:
-    assert label_note(source, confidence) == note
+def test_a_tile_in_the_place_of_a_wrong_label_stays_if_it_is_of_another_image(
+    worker: Worker, ref: ImageRef, drawn: RelabelledItem
+) -> None:
+    file = worker.plan.out / "tiles/7/d0.png"
+    file.parent.mkdir(parents=True)
+    for content in (encode_png(BLANK, {"source": "elsewhere/d0.png"}), b"their picture"):
+        file.write_bytes(content)
+        commit(worker.plan, worker.folder, ref, render(worker.plan, drawn))
+        assert file.read_bytes() == content
+
+
+def test_a_tile_that_is_left_out_now_is_removed(worker: Worker, ref: ImageRef, drawn: RelabelledItem) -> None:
+    commit(worker.plan, worker.folder, ref, render(worker.plan, drawn))
+    probabilities = np.full((2, 10), 0.05, np.float32)
+    probabilities[0, 0] = probabilities[1, 3] = 0.9  # the second tile does not show its target
+    plan = replace(worker.plan, min_confidence=0.5)
+    outcome = commit(plan, worker.folder, ref, render(plan, replace(drawn, probabilities=probabilities)))
+    assert outcome.left_out == ("1",)
+    assert set(tree(plan.out)) == set(outcome.outputs) == {"d0.png", "tiles/0/d0.png"}

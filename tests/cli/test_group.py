@@ -1,0 +1,69 @@
+"""The ``cvae`` command itself: its commands, its help, and what becomes of errors."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+
+import click
+import pytest
+from helpers import invoke
+
+from cvae_cli import __version__
+from cvae_cli.cli import main
+from cvae_cli.errors import DataError, ImageError, LabelIgnoredWarning
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_help_and_version(cvae_process: Run) -> None:
+    run = cvae_process("--help")
+    assert run.returncode == 0
+    for command in ("relabel", "grid", "train", "evaluate", "models"):
+        assert re.search(rf"^  {command} +\w", run.stdout, re.MULTILINE)
+        assert invoke(command, "-h").exit_code == 0
+    assert cvae_process("--version").stdout == f"cvae, version {__version__}\n"
+    assert cvae_process("paint").returncode == 2
+
+
+def test_short_help_says_what_the_commands_say_themselves() -> None:
+    """The group lists its commands without importing them: the two texts must agree."""
+    from cvae_cli.cli import _COMMANDS
+
+    for name, text in _COMMANDS.items():
+        command = main.get_command(None, name)  # type: ignore[arg-type]
+        assert command is not None
+        assert command.short_help == text
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (DataError("no such data set; name another."), 2, "error: no such data set; name another.\n"),
+        (click.UsageError("not like this"), 2, "not like this"),
+        (KeyboardInterrupt(), 130, "interrupted; everything that was finished is kept."),
+        (ImageError("a bug, since the job should have taken it"), 1, "please report it"),
+        (ZeroDivisionError("surprise"), 1, "ZeroDivisionError: surprise"),
+    ],
+)
+def test_errors_become_messages_and_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, says: str
+) -> None:
+    @click.command()
+    def failing() -> None:
+        raise error
+
+    monkeypatch.setattr(type(main), "get_command", lambda *_: failing)
+    run = invoke("models")
+    assert run.exit_code == code
+    assert says in run.stderr
+    assert ("Traceback" in run.stderr) is (code == 1)
+
+
+def test_a_warning_of_ours_is_a_message_without_its_place(cvae: Run, small_model: object) -> None:
+    run = cvae("grid", "--model", small_model, "--rows", "1", "--out", "sheet.png", "--device", "cpu")
+    assert run.returncode == 0, run.stderr
+    assert "warning: the model small ignores its label" in run.stderr
+    assert LabelIgnoredWarning.__name__ not in run.stderr
+    assert ".py" not in run.stderr

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from cvae_cli.outcomes import Exit, ImageOutcome, Report, Status
+
+FOUND = ImageOutcome("a.png", "imgs", label="7", label_source="folder", targets=("1", "2"))
+
+
+def test_an_outcome_is_replaced_never_changed() -> None:
+    failed = FOUND.failed("empty file")
+    assert (failed.status, failed.reason, failed.label) == ("failed", "empty file", "7")
+    skipped = FOUND.skipped("finished before")
+    assert (skipped.status, skipped.reason) == ("skipped", "finished before")
+    assert (FOUND.status, FOUND.reason) == ("planned", "")
+
+
+def test_a_line_of_the_manifest_has_every_field() -> None:
+    outcome = ImageOutcome(
+        "a.png", "imgs", "done", "", "7", "predict", 0.987654, ("1", "2"), ("a.png",), {"size": [28, 28]},
+        {"1": 0.5, "2": 0.25}, ("2",), (), ("uneven background",),
+    )  # fmt: skip
+    line = outcome.to_dict()
+    assert list(line) == [field.name for field in fields(ImageOutcome)]
+    assert line["reason"] is None
+    assert line["confidence"] == 0.9877
+    assert line["judged_wrong"] == ["2"]
+    assert line["left_out"] == []
+    assert json.loads(json.dumps(line)) == line
+
+
+def test_without_a_judge_there_is_no_verdict() -> None:
+    line = FOUND.to_dict()
+    assert line["judged"] is line["judged_wrong"] is line["left_out"] is None
+    assert line["prepared"] is line["confidence"] is None
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        ([], Exit.OK),
+        (["done", "skipped", "planned"], Exit.OK),
+        (["skipped"], Exit.OK),
+        (["done", "failed"], Exit.SOME_FAILED),
+    ],
+)
+def test_a_run_fails_if_an_image_did(statuses: list[Status], code: Exit) -> None:
+    report = Report()
+    for status in statuses:
+        report.add(ImageOutcome("a.png", "imgs", status))
+    assert report.exit_code == code
+    assert report.total == len(statuses)
+
+
+def test_a_report_counts_all_that_is_said_at_the_end() -> None:
+    report = Report()
+    judged = {"1": 0.5, "2": 0.25, "3": 0.9}
+    for outcome in (
+        ImageOutcome(
+            "a",
+            "imgs",
+            "done",
+            label_source="folder",
+            judged=judged,
+            judged_wrong=("2",),
+            left_out=("1", "2"),
+        ),
+        ImageOutcome("b", "imgs", "done", label_source="predict", warnings=("one", "two")),
+        ImageOutcome("c", "imgs", label_source="predict").skipped("finished before"),
+        ImageOutcome("d", "imgs").skipped("finished before"),
+        ImageOutcome("e", "imgs").skipped("a grid or sheet that cvae drew"),
+        ImageOutcome("f", "imgs").failed("empty file"),
+    ):
+        report.add(outcome)
+    assert (report.done, report.skipped, report.failed, report.planned) == (2, 3, 1, 0)
+    assert report.labels == {"folder": 1, "predict": 2}
+    assert report.skips == {"finished before": 2, "a grid or sheet that cvae drew": 1}
+    assert (report.judged, report.judged_wrong, report.left_out, report.warned) == (3, 1, 2, 1)
+
+
+def test_exit_codes_are_those_of_shells() -> None:
+    assert (Exit.INTERRUPTED, Exit.BROKEN_PIPE, Exit.TERMINATED) == (128 + 2, 128 + 13, 128 + 15)
