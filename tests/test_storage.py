@@ -149,6 +149,22 @@ def test_a_write_goes_on_where_the_system_stopped_half_way(
     assert (tmp_path / "a").read_bytes() == b"0123456789"
 
 
+def test_what_is_being_written_is_not_taken_for_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, there = os.write, []
+
+    def write_and_clear(descriptor: int, content: bytes) -> int:
+        storage.clear_abandoned(tmp_path)  # as another run would that starts now
+        there.append(os.listdir(tmp_path))
+        return write(descriptor, content)
+
+    monkeypatch.setattr(os, "write", write_and_clear)
+    storage.write_file(tmp_path / "a", b"content")
+    assert [len(names) for names in there] == [1]  # it was there, and written only once
+    assert (tmp_path / "a").read_bytes() == b"content"
+
+
 def test_a_folder_that_keeps_vanishing_is_an_error_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

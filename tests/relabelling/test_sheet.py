@@ -67,6 +67,10 @@ def test_a_row_for_each_image_a_column_for_each_class(options: SheetOptions, rel
         tiles = relabeller.draw(image[None], np.array([7]), np.arange(10)[None])[0]
         for column, tile in enumerate(tiles):
             assert np.array_equal(at(picture, row, column), enlarged(tile))
+        # The tile of its own class, the reconstruction, has a bright frame.
+        y, x = TOP + row * (SIDE + 8) - 1, LEFT + SIDE + GROUP_GAP + 5
+        frames = [int(picture[y, x + column * (SIDE + 8)]) for column in range(10)]
+        assert [column for column, frame in enumerate(frames) if frame > 200] == [7]
     provenance = read_provenance(options.out) or {}
     assert (provenance["model"], provenance["sheet"]) == ("mnist", 2)
 
