@@ -154,7 +154,7 @@ def test_what_was_passed_over_or_is_doubtful_is_summed_up(
     assert "11 done, 2 skipped" not in run.stderr  # each for a reason of its own
     assert "1 skipped (.heic files are not read; convert them to PNG or JPEG)" in run.stderr
     assert "1 skipped (a grid or sheet that cvae drew)" in run.stderr
-    assert "1 images with a warning: see warnings in the manifest" in run.stderr
+    assert "1 with a warning: see warnings in the manifest" in run.stderr
 
 
 def test_names_that_captions_cannot_show_are_told(
