@@ -1,9 +1,9 @@
 """The handwriting in a drawing: how thick, how slanted and how wide its strokes are.
 
 Morpho-MNIST (Castro et al. 2019, "Morpho-MNIST: quantitative assessment and diagnostics for
-representation learning", JMLR 20, section 3) defines the three on the image enlarged four times. One
-thing differs here: its skeleton is the medial axis, this one the result of Zhang and Suen's thinning
-(1984, "A fast parallel algorithm for thinning digital patterns", CACM 27). Needs the extra
+representation learning", JMLR 20, section 3) defines the three on the image enlarged four times. The
+skeleton differs: there the medial axis, here the result of Zhang and Suen's thinning (1984, "A fast
+parallel algorithm for thinning digital patterns", CACM 27), which is many times as fast. Needs the extra
 ``[evaluate]``.
 """
 
@@ -118,8 +118,10 @@ def _thickness(foreground: Tensor) -> Tensor:
 
 
 def _thickness_of_one(foreground: NDArray[np.bool_]) -> float:
-    skeleton = skeletonize(foreground)
-    if not skeleton.any():
+    rows, columns = foreground.any(axis=1).nonzero()[0], foreground.any(axis=0).nonzero()[0]
+    if not len(rows):
         return 0.0
-    distance = distance_transform_edt(foreground)
+    # One pixel of background around the strokes is all that their distances depend on.
+    box = (slice(max(0, rows[0] - 1), rows[-1] + 2), slice(max(0, columns[0] - 1), columns[-1] + 2))
+    skeleton, distance = skeletonize(foreground[box]), distance_transform_edt(foreground[box])
     return 2 * float(distance[skeleton].mean()) / _SCALE

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 from skimage import morphology, transform
 
 from cvae_cli.evaluation import strokes
@@ -92,6 +93,17 @@ def test_measures_do_not_depend_on_other_images(drawings: np.ndarray) -> None:
     together, alone = strokes.measure(images), strokes.measure(images[3:4])
     for many, one in zip(together, alone, strict=True):
         assert float(many[3]) == pytest.approx(float(one[0]), rel=1e-5)
+
+
+def test_thickness_is_that_of_the_whole_picture() -> None:
+    """Only the box around the strokes is looked at, wherever they lie."""
+    random = np.random.default_rng(0)
+    for top, left in ((0, 0), (0, 9), (14, 0), (14, 20), (7, 11)):
+        inside = np.zeros((40, 50), bool)
+        inside[top : top + 26, left : left + 30] = morphology.closing(random.random((26, 30)) < 0.4)
+        distances = distance_transform_edt(inside)[morphology.skeletonize(inside)]
+        found = strokes._thickness(torch.from_numpy(inside[None]))
+        assert float(found) == pytest.approx(2 * distances.mean() / 4, rel=1e-6)
 
 
 def test_ink_at_the_edge_is_measured(drawings: np.ndarray) -> None:
