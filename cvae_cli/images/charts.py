@@ -25,7 +25,7 @@ _MARGIN = 24
 _CELL = 62
 _PLOT = 320
 _MAX_ERROR = 0.1
-"""Share of misread tiles from which a cell of the heat map has its full colour."""
+"""Share of tiles not recognised as their target from which a cell has its full colour."""
 
 
 def heat_map(classes: Sequence[str], shares: NDArray[np.float64], *, title: str) -> Pixels:

@@ -1,4 +1,4 @@
-"""A loaded judge at work, and its verdict on single tiles."""
+"""A loaded judge at work, and how what it predicts is shown below a tile."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Judge:
 
 
 def mark(probabilities: NDArray[np.float32], target: int, classes: tuple[str, ...]) -> Mark:
-    """The judge's verdict on one tile, as it is shown below it.
+    """What the judge predicts for one tile, as it is shown below it.
 
     Args:
         probabilities: (K,).

@@ -65,14 +65,13 @@ def test_mean_distance(random: np.random.Generator) -> None:
     assert np.isnan(metrics.mean_distance(torch.zeros(1, 3)))
 
 
-def test_linear_probe_reads_what_is_linear(random: np.random.Generator) -> None:
-    codes = random.normal(size=(4000, 5)).astype(np.float32)
-    labels = np.digitize(codes[:, 0] + 0.5 * random.normal(size=4000), [-0.7, 0.7])
+def test_linear_probe_finds_what_is_linear(random: np.random.Generator) -> None:
+    latents = random.normal(size=(4000, 5)).astype(np.float32)
+    labels = np.digitize(latents[:, 0] + 0.5 * random.normal(size=4000), [-0.7, 0.7])
     train, test = slice(0, 3000), slice(3000, 4000)
-    wanted = (
-        LogisticRegression(max_iter=500).fit(codes[train], labels[train]).score(codes[test], labels[test])
-    )
-    tensors = torch.tensor(codes), torch.tensor(labels)
+    reference = LogisticRegression(max_iter=500).fit(latents[train], labels[train])
+    wanted = reference.score(latents[test], labels[test])
+    tensors = torch.tensor(latents), torch.tensor(labels)
     with torch.inference_mode():
         got = metrics.linear_probe(*(t[train] for t in tensors), *(t[test] for t in tensors))
     assert got == pytest.approx(wanted, abs=0.01)

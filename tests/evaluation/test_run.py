@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,16 @@ import torch
 from helpers import export_untrained
 from PIL import Image
 
+from cvae_cli.data import datasets
 from cvae_cli.errors import DataError, LabelIgnoredWarning, OutputError, UserError
 from cvae_cli.evaluation import run as module
+from cvae_cli.evaluation import style
+from cvae_cli.evaluation.measure import sample
 from cvae_cli.evaluation.pictures import PICTURES
 from cvae_cli.evaluation.report import Evaluation
 from cvae_cli.evaluation.run import EvaluateOptions, evaluate
 from cvae_cli.images import png
+from cvae_cli.images.charts import heat_map
 from cvae_cli.judge import train
 from cvae_cli.model import registry, weights
 from cvae_cli.model.alignment import LatentAlignment
@@ -168,11 +173,26 @@ def test_pictures_are_written_and_foreign_ones_kept(
     asked = replace(judged, out=tmp_path / "pictures")
     found = evaluate(asked)
     assert [Path(name).name for name in found.pictures] == list(PICTURES)
+    pictures = {}
     for name in PICTURES:
-        with Image.open(tmp_path / "pictures" / name) as picture:
-            assert picture.mode == "RGB"
-            assert min(picture.size) > 200
+        pictures[name] = np.asarray(Image.open(tmp_path / "pictures" / name))
         assert (png.read_provenance(tmp_path / "pictures" / name) or {})["evaluate"] == 30
+    test = sample(datasets.load("mnist", judged.data_dir, train=False), 30)
+    assert np.array_equal(
+        pictures["heat-map.png"][80:],  # below the title
+        heat_map(test.classes, np.array(found.pairs), title="")[80:],
+    )
+    # The first pair of the random tiles: some image, and the bar at the place of another class.
+    first = pictures["random.png"][74 : 74 + 84 : 3, :, 0]
+    original, tile = first[:, 24 : 24 + 84 : 3], first[:, 112 : 112 + 84 : 3]
+    match = [i for i, image in enumerate(test.images[:, 0].numpy()) if np.array_equal(image, original)]
+    assert match
+    label = int(test.labels[match[0]])
+    moved = [
+        target for target in range(10) if np.array_equal(np.roll(original, 2 * (target - label), 1), tile)
+    ]
+    assert len(moved) == 1
+    assert moved != [label]
     evaluate(asked)  # its own pictures are replaced
     foreign = tmp_path / "pictures" / "worst.png"
     foreign.write_bytes(b"mine")
@@ -192,6 +212,23 @@ def test_a_handful_of_images_is_measured_as_far_as_it_goes(
     assert got["effectiveness"] > 0.8  # an ideal model, read by a judge of bars
     assert np.isnan(got["realism"]) == (limit == 1)
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_strokes_without_the_extra_are_refused_before_anything_is_done(
+    judged: EvaluateOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "skimage" else find_spec(name, *rest)
+    )
+    steps: list[tuple[str, int, int]] = []
+    asked = replace(judged, out=tmp_path / "pictures", judge=tmp_path / "new" / "judge.safetensors")
+    with pytest.raises(UserError, match=r"pip install '\.\[evaluate\]' in a clone"):
+        evaluate(asked, lambda *step: steps.append(step))
+    assert steps == []
+    assert list(tmp_path.iterdir()) == []
+    for name in ("fashion", "cifar10"):  # these need no extra
+        style.check_available(registry.read_card(registry.shipped()[name]).spec)
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_measured(

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.errors import UserError, WeightsError
+from cvae_cli.images.load import load_image
 from cvae_cli.judge import train
 from cvae_cli.judge.files import KIND, check_fits, find_judge, judge_of
 from cvae_cli.judge.network import JudgeNetwork, JudgeSpec
@@ -149,6 +151,18 @@ def test_shipped_judges_are_what_their_metadata_says(name: str) -> None:
     # The goal for digits is an issue's; clothes are harder to tell.
     least = {"mnist-judge": 0.996, "fashion-judge": 0.91, "cifar10-judge": 0.88}
     assert shipped.raw["metrics"]["test_accuracy"] >= least[name]
+
+
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "digits"), ("cifar10", "photos")])
+def test_shipped_judges_recognise_the_examples(name: str, folder: str) -> None:
+    spec = registry.read_card(registry.shipped()[name]).spec
+    files = [file for file in sorted((ROOT / "examples" / folder).glob("*/*")) if file.is_file()]
+    found = Judge(registry.shipped(KIND)[f"{name}-judge"], device="cpu").predict(
+        np.stack([load_image(file, spec).native for file in files])
+    )
+    assert len(files) > 1
+    predicted = [spec.classes[index] for index in found.probabilities.argmax(axis=1)]
+    assert predicted == [file.parent.name for file in files]
 
 
 @pytest.mark.parametrize(
