@@ -10,6 +10,7 @@ It is meant for changes that should not change what is drawn.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -63,6 +64,8 @@ def run(command: str, arguments: list[str], out: Path) -> tuple[int, dict[str, b
         stdout=subprocess.DEVNULL,
         check=False,
         cwd=out,
+        # It would make both commands import the same version.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
     files = (file for file in sorted(out.rglob("*")) if file.is_file())
     return done.returncode, {str(file.relative_to(out)): file.read_bytes() for file in files}
