@@ -123,5 +123,6 @@ def _thickness_of_one(foreground: NDArray[np.bool_]) -> float:
         return 0.0
     # One pixel of background around the strokes is all that their distances depend on.
     box = (slice(max(0, rows[0] - 1), rows[-1] + 2), slice(max(0, columns[0] - 1), columns[-1] + 2))
-    skeleton, distance = skeletonize(foreground[box]), distance_transform_edt(foreground[box])
+    strokes = np.ascontiguousarray(foreground[box])  # scikit-image 0.22 takes no others
+    skeleton, distance = skeletonize(strokes), distance_transform_edt(strokes)
     return 2 * float(distance[skeleton].mean()) / _SCALE
