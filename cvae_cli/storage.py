@@ -256,7 +256,8 @@ def make_writable_folder(folder: Path) -> None:
     make_folder(folder)
     probe = folder / temporary_name()
     probe.touch()
-    probe.unlink()
+    # Another run may have taken it for an abandoned one.
+    probe.unlink(missing_ok=True)
 
 
 def discard(descriptor: int) -> None:
@@ -279,23 +280,27 @@ def clear_abandoned(folder: Path) -> None:
     tell nothing: containers have the same ones.
     """
     for name in os.listdir(folder):
-        if _TEMPORARY.fullmatch(name) and is_abandoned(folder / name):
-            (folder / name).unlink(missing_ok=True)
+        if _TEMPORARY.fullmatch(name):
+            remove_if_abandoned(folder / name)
 
 
-def is_abandoned(file: Path) -> bool:
-    """Whether nobody is writing a temporary file any more."""
+def remove_if_abandoned(file: Path) -> None:
+    """Delete a temporary file that nobody is writing any more. Raises OSError."""
     try:
         descriptor = os.open(file, os.O_RDONLY | _BINARY)
     except OSError:
-        return False
+        return
     try:
-        locked = _lock(descriptor)
-        if locked is None:
-            return time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS
-        return locked
+        abandoned = _lock(descriptor)
+        if abandoned is None:
+            abandoned = time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS
+        # While it is locked: whoever locks it next has to see that it is gone.
+        if abandoned and fcntl is not None:
+            file.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+    if abandoned and fcntl is None:
+        file.unlink(missing_ok=True)  # Windows deletes only what is closed
 
 
 @contextmanager
@@ -360,10 +365,13 @@ class LineStream:
         return None
 
     def _open_hidden(self) -> IO[str]:
-        self.partial = self.partial.with_name(temporary_name())
-        stream = self._open("w")
-        _lock(stream.fileno())
-        return stream
+        while True:
+            self.partial = self.partial.with_name(temporary_name())
+            stream = self._open("w")
+            if _lock(stream.fileno()) is not False and self.partial.exists():
+                return stream
+            # Another run took it for an abandoned one before it was locked.
+            stream.close()
 
     def _open(self, mode: str) -> IO[str]:
         return self.partial.open(mode, encoding="utf-8", newline="\n", buffering=1)

@@ -200,9 +200,11 @@ def test_a_file_is_abandoned_when_its_writer_is_gone(tmp_path: Path) -> None:
     file = tmp_path / ".cvae-0-0.part"
     with file.open("w") as stream:
         assert storage._lock(stream.fileno())
-        assert not storage.is_abandoned(file)
-    assert storage.is_abandoned(file)
-    assert not storage.is_abandoned(tmp_path / "gone")
+        storage.remove_if_abandoned(file)
+        assert file.exists()
+    storage.remove_if_abandoned(file)
+    assert not file.exists()
+    storage.remove_if_abandoned(tmp_path / "gone")
 
 
 def is_png(head: bytes) -> bool:
@@ -297,3 +299,41 @@ def test_a_folder_is_tried_before_anything_depends_on_it(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         storage.make_writable_folder(tmp_path / "file")
+
+
+def test_the_trial_of_a_folder_survives_that_another_run_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch, cleared = Path.touch, []
+
+    def touch_and_clear(path: Path) -> None:
+        touch(path)
+        storage.clear_abandoned(tmp_path)
+        cleared.append(not path.exists())
+
+    monkeypatch.setattr(Path, "touch", touch_and_clear)
+    storage.make_writable_folder(tmp_path)
+    assert cleared == [True]
+
+
+def test_a_hidden_stream_survives_that_another_run_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be cleared away in the moment before it is locked."""
+    first = storage.LineStream(tmp_path / "a")
+    lock, cleared = storage._lock, []
+
+    def clear_and_lock(descriptor: int) -> bool | None:
+        if not cleared:
+            (hidden,) = tmp_path.glob(".cvae-*.part")
+            hidden.unlink()
+            cleared.append(hidden)
+        return lock(descriptor)
+
+    monkeypatch.setattr(storage, "_lock", clear_and_lock)
+    second = storage.LineStream(tmp_path / "a")
+    second.write("second")
+    second.close()
+    first.close()
+    assert cleared
+    assert sorted(os.listdir(tmp_path)) == ["a"]
