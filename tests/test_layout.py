@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 """Which rooms a room may import."""
 
-FILE_SYSTEM = ("storage.py", "images/discover.py")
+FILE_SYSTEM = ("storage.py", "images/discover.py", "images/listings.py")
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "click": ("cli/",),
     "rich": ("cli/",),

@@ -19,6 +19,7 @@ from cvae_cli.cli.signals import StopRequest
 from cvae_cli.outcomes import ImageOutcome, Report
 
 if TYPE_CHECKING:
+    from cvae_cli.images.listings import SharedListings
     from cvae_cli.relabelling.options import RelabelOptions
 
 
@@ -101,6 +102,7 @@ def command(
     on stdin. Finished images are skipped, so an interrupted run continues where it stopped.
     DIR/manifest.jsonl records what became of each image.
     """
+    from cvae_cli.images.listings import SharedListings
     from cvae_cli.relabelling.options import RelabelOptions
     from cvae_cli.relabelling.run import relabel
 
@@ -109,15 +111,17 @@ def command(
         console.print(f"shard {shard[0]}/{shard[1]}, from this process's environment.")
     job = RelabelOptions(sources=source, listing=options.listing(source, null=null), shard=shard, **asked)
     report = Report()
+    display = ProgressDisplay(console)
+    listings = SharedListings() if display.live and job.listing is None else None
     with (
         StopRequest() as stop,
-        ProgressDisplay(console) as display,
-        closing(relabel(job)) as outcomes,  # type: ignore[type-var]
+        display,
+        closing(relabel(job, listings=listings)) as outcomes,  # type: ignore[type-var]
     ):
         warn_of_unshown(console, job.model)
         progress = _ImageCount(display)
-        if display.live and job.listing is None:
-            count_in_background(lambda: _count_images(job), progress.set_total)
+        if listings is not None:
+            count_in_background(lambda: _count_images(job, listings), progress.set_total)
         for outcome in outcomes:
             report.add(outcome)
             _print_result(outcome, job, as_json=as_json)
@@ -160,10 +164,10 @@ class _ImageCount:
         )
 
 
-def _count_images(job: RelabelOptions) -> int:
+def _count_images(job: RelabelOptions, listings: SharedListings) -> int:
     from cvae_cli.images.discover import iter_images
 
-    return sum(1 for _ in iter_images(job.sources, exclude=job.out, shard=job.shard))
+    return sum(1 for _ in iter_images(job.sources, exclude=job.out, shard=job.shard, listings=listings))
 
 
 def _print_result(outcome: ImageOutcome, job: RelabelOptions, *, as_json: bool) -> None:

@@ -246,12 +246,14 @@ class _Observer:
 
 
 def _print_result(console: Console, result: TrainResult) -> None:
-    if result.interrupted:
+    if result.interrupted and not result.complete:
         console.print(
             f"stopped early after {result.epochs} whole epochs; continue with "
             f"--resume --out {shown_path(result.folder)}",
             markup=False,
         )
+    elif result.interrupted:
+        console.print("stopped after the last epoch: the training is complete, but was not measured.")
     if result.weights is None:
         console.print("nothing was exported.")
         return

@@ -18,7 +18,8 @@ from cvae_cli.data.catalogue import NAMES
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.data.profile import DatasetProfile, profile_images
 from cvae_cli.errors import DataError, ImageError
-from cvae_cli.images.discover import JUNK, discover
+from cvae_cli.images.discover import discover
+from cvae_cli.images.listings import is_passed_over
 from cvae_cli.images.load import load_image, read_image
 from cvae_cli.images.png import provenance_in
 from cvae_cli.images.prepare import InputSpec
@@ -243,7 +244,7 @@ def _folder_names(folder: Path) -> list[str]:
         names = [name for name, is_folder in storage.list_folder(folder) if is_folder]
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror or error}).") from error
-    names = [name for name in names if not name.startswith(".") and name.casefold() not in JUNK]
+    names = [name for name in names if not is_passed_over(name)]
     return sorted(names, key=lambda name: (len(name) if name.isdecimal() else 0, name))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from cvae_cli.evaluation import style
 from cvae_cli.evaluation.tiles import Tiles
 from cvae_cli.images.charts import Cloud, Pair, heat_map, pair_sheet, scatter
 from cvae_cli.images.grid import Layout
-from cvae_cli.images.output import OutputFolder, check_not_foreign
+from cvae_cli.images.output import OutputFolder, check_not_foreign, is_foreign
 from cvae_cli.images.png import encode_png
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.predict import percent
@@ -25,8 +25,13 @@ _WORST = 50
 _RANDOM = 100
 
 
-def check_pictures(folder: Path, *, overwrite: bool) -> None:
+def check_pictures(folder: Path, *, overwrite: bool, images: Callable[[], Iterable[Path]]) -> None:
     """Refuse to replace what cvae did not write, before an hour is spent on measuring.
+
+    Args:
+        folder: where the pictures go.
+        overwrite: whether files that cvae did not write may be replaced.
+        images: the files of the data set, which are never replaced; only asked for if need be.
 
     Raises:
         OutputError: the folder is a file, cannot be written, or holds such a file.
@@ -34,7 +39,10 @@ def check_pictures(folder: Path, *, overwrite: bool) -> None:
     if storage.is_file(folder):
         raise OutputError(f"{folder} is a file; --out takes a folder.")
     for name in PICTURES:
-        check_not_foreign(folder / name, overwrite=overwrite)
+        file = folder / name
+        check_not_foreign(file, overwrite=overwrite)
+        if is_foreign(file) and any(storage.is_same_file(file, image) for image in images()):
+            raise OutputError(f"{file} is one of the images of the data set; choose another --out.")
     OutputFolder(folder).create()
 
 

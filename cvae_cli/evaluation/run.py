@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cvae_cli import storage
@@ -17,6 +19,7 @@ from cvae_cli.evaluation.pictures import check_pictures, write_pictures
 from cvae_cli.evaluation.report import Evaluation
 from cvae_cli.evaluation.style import check_available
 from cvae_cli.evaluation.tiles import Progress
+from cvae_cli.images.discover import discover
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.files import check_fits, judge_of
 from cvae_cli.judge.predict import Judge
@@ -70,7 +73,9 @@ def evaluate(options: EvaluateOptions, progress: Progress = lambda step, done, t
     check_available(card.spec)
     name = _data_set(options, card)
     if options.out is not None:
-        check_pictures(options.out, overwrite=options.overwrite)
+        check_pictures(
+            options.out, overwrite=options.overwrite, images=lambda: _image_files(name, options.data_dir)
+        )
     test, train = _load(name, options.data_dir, card)
     judge = Judge(_judge_file(options, card, name, train, test, progress), device=options.device)
     test = sample(test, options.limit)
@@ -113,6 +118,15 @@ def _data_set(options: EvaluateOptions, card: ModelCard) -> str:
             f"the same classes, with --data ({', '.join(NAMES)} are known by name)."
         )
     return name
+
+
+def _image_files(name: str, data_dir: Path) -> Iterator[Path]:
+    """The files of a data set that is in class folders."""
+    if name not in NAMES:
+        for part in folders.scan(Path(name)).parts.values():
+            yield from chain.from_iterable(part)
+    elif storage.is_folder(data_dir):
+        yield from (ref.file for ref in discover([data_dir]))
 
 
 def _load(name: str, data_dir: Path, card: ModelCard) -> tuple[LabelledImages, LabelledImages]:

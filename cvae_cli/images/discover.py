@@ -9,48 +9,25 @@ import os
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path, PurePath, PurePosixPath
 
 from cvae_cli.errors import UserError
+from cvae_cli.images.listings import (
+    SUFFIXES,
+    UNSUPPORTED,
+    SharedListings,
+    is_passed_over,
+    list_images,
+    suffix_of,
+)
 from cvae_cli.images.naming import ambiguous_stems, output_stem, safe_relative, untaken
+from cvae_cli.images.owners import OutputOwners
 from cvae_cli.images.png import read_provenance
-
-SUFFIXES = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".pnm",
-        ".pbm",
-        ".pgm",
-        ".ppm",
-    ]
-)
-"""Suffixes, in lower case, of files that a walk takes for images. A file that is named explicitly, or on
-stdin, is read whatever its suffix: its content decides what it is."""
-
-UNSUPPORTED = frozenset(
-    [
-        *(".heic", ".heif", ".avif", ".svg", ".pdf", ".psd", ".jxl", ".jp2", ".j2k", ".exr", ".hdr", ".ico"),
-        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".eps", ".ai", ".xcf"),
-    ]
-)
-"""Suffixes, in lower case, of pictures that are not read; a run says how many it passed over."""
-
-JUNK = frozenset(["thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"])
-"""Names, in lower case, that operating systems leave between images."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +88,7 @@ def iter_images(
     *,
     exclude: Path,
     shard: tuple[int, int] | None = None,
+    listings: SharedListings | None = None,
 ) -> Iterator[ImageRef]:
     """The images of a run, in order; of a shard only its part.
 
@@ -119,6 +97,7 @@ def iter_images(
         listing: paths, one per item, instead of sources.
         exclude: where the output goes.
         shard: index from 1, and the number of shards.
+        listings: of another walk through the same sources.
 
     Raises:
         UserError: there is no image at all, in any shard.
@@ -126,7 +105,7 @@ def iter_images(
     if listing is not None:
         images = from_list(listing, exclude=exclude)
     else:
-        images = discover(sources, exclude=exclude)
+        images = discover(sources, exclude=exclude, listings=listings)
     # Up to the first that is tried; usually that is the first.
     begun: list[ImageRef] = []
     for ref in images:
@@ -145,7 +124,9 @@ def iter_images(
             yield ref
 
 
-def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterator[ImageRef]:
+def discover(
+    sources: Iterable[Path], *, exclude: Path | None = None, listings: SharedListings | None = None
+) -> Iterator[ImageRef]:
     """Find the images of files and folders, sorted within each folder, files before folders.
 
     Folders are walked recursively. Hidden files and folders, junk of operating systems and
@@ -159,7 +140,9 @@ def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterato
         sources: files and folders that exist.
         exclude: where the output goes: a folder that is never entered, or a file that is
             skipped.
+        listings: of another walk through the same sources.
     """
+    list_folder = list_images if listings is None else listings.list_images
     unique = _without_repeats(sources)
     names = Counter(source.name for source in unique if not source.is_dir())
     barred = exclude.resolve() if exclude is not None else None
@@ -171,7 +154,7 @@ def discover(sources: Iterable[Path], *, exclude: Path | None = None) -> Iterato
             if len(unique) > 1:
                 prefix = untaken(PurePosixPath(source.resolve().name or "root"), taken)
             if source.resolve() != barred:
-                yield from _walk(source, prefix, str(source), barred)
+                yield from _walk(source, prefix, barred, list_folder)
         elif not _is_output(source, barred):
             alone = names[source.name] == 1
             place = PurePosixPath(source.name) if alone else safe_relative(source)
@@ -187,27 +170,23 @@ def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[
     """
     barred = exclude.resolve() if exclude is not None else None
     siblings = _Siblings()
-    # Hashes, not names: a list of millions must not fill the memory.
-    outputs: dict[int, int] = {}
-    for line in paths:
-        text = line.rstrip("\r\n").removeprefix("\ufeff")
-        file = Path(text)
-        if not text or file.is_dir():  # find prints folders too
-            continue
-        if "\0" in text:
-            problem = "the path holds a NUL character; for a list of find -print0 add --null"
-            yield ImageRef(file, text, "-", PurePosixPath("_"), problem)
-            continue
-        if _is_output(file, barred):
-            continue
-        place = safe_relative(file).with_name(siblings.output_name(file))
-        this, output = hash(os.path.normpath(text)), hash(str(place).casefold())
-        owner = outputs.get(output)
-        if owner is None:
-            outputs[output] = this
-            yield ImageRef(file, text, "-", place)
-        elif owner != this:
-            yield ImageRef(file, text, "-", place, "another path of the list has the same output")
+    with closing(OutputOwners()) as owners:
+        for line in paths:
+            text = line.rstrip("\r\n").removeprefix("\ufeff")
+            file = Path(text)
+            if not text or file.is_dir():  # find prints folders too
+                continue
+            if "\0" in text:
+                problem = "the path holds a NUL character; for a list of find -print0 add --null"
+                yield ImageRef(file, text, "-", PurePosixPath("_"), problem)
+                continue
+            if _is_output(file, barred):
+                continue
+            place = safe_relative(file).with_name(siblings.output_name(file))
+            owner = owners.claim(str(place), os.path.normpath(text))
+            if owner != "repeated":
+                problem = "another path of the list has the same output" if owner == "taken" else ""
+                yield ImageRef(file, text, "-", place, problem)
 
 
 def in_shard(ref: ImageRef, index: int, count: int) -> bool:
@@ -232,37 +211,9 @@ class _Siblings:
 
 def _ambiguous_of(folder: Path) -> frozenset[str]:
     try:
-        return ambiguous_stems(*_listing(folder))
+        return ambiguous_stems(*list_images(folder))
     except OSError:
         return frozenset()
-
-
-def _listing(folder: Path, *, root: Path | None = None) -> tuple[list[str], list[str]]:
-    """The names of a folder's images and of its sub-folders, sorted.
-
-    Args:
-        folder: which one.
-        root: the source, if links to folders that lead out of it count as sub-folders.
-    """
-    files, folders = [], []
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if _is_passed_over(entry.name):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            elif entry.is_symlink() and entry.is_dir():
-                if root is not None and _leads_out(Path(entry.path), root):
-                    folders.append(entry.name)
-            elif _suffix(entry.name) in SUFFIXES or _suffix(entry.name) in UNSUPPORTED:
-                files.append(entry.name)
-    return files, folders
-
-
-def _leads_out(link: Path, root: Path) -> bool:
-    """Whether a link leads to a folder that neither lies in a source nor holds it."""
-    target, root = link.resolve(), root.resolve()
-    return target != root and root not in target.parents and target not in root.parents
 
 
 def _without_repeats(sources: Iterable[Path]) -> list[Path]:
@@ -272,8 +223,8 @@ def _without_repeats(sources: Iterable[Path]) -> list[Path]:
 
     def is_found_in(real: Path, folder: Path) -> bool:
         inside = real.relative_to(folder).parts
-        hidden = any(_is_passed_over(part) for part in inside)
-        return not hidden and (real in folders or _suffix(real.name) in SUFFIXES)
+        hidden = any(is_passed_over(part) for part in inside)
+        return not hidden and (real in folders or suffix_of(real.name) in SUFFIXES)
 
     return [
         source
@@ -282,20 +233,26 @@ def _without_repeats(sources: Iterable[Path]) -> list[Path]:
     ]
 
 
-def _walk(root: Path, prefix: PurePosixPath, source: str, barred: Path | None) -> Iterator[ImageRef]:
+def _walk(
+    root: Path,
+    prefix: PurePosixPath,
+    barred: Path | None,
+    list_folder: Callable[..., tuple[list[str], list[str]]],
+) -> Iterator[ImageRef]:
+    source = str(root)
     # An explicit stack: folders may be nested more deeply than Python's calls.
     waiting = [(root, prefix, PurePosixPath())]
     while waiting:
         folder, place, below = waiting.pop()
         try:
-            files, folders = _listing(folder, root=root if folder == root else None)
+            files, folders = list_folder(folder, root=root if folder == root else None)
         except OSError as error:
             reason = f"the folder cannot be listed: {error.strerror or error}"
             yield ImageRef(folder, str(below), source, place / "_", reason)
             continue
         ambiguous = ambiguous_stems(files, folders)
         for name in files:
-            if (suffix := _suffix(name)) in UNSUPPORTED:
+            if (suffix := suffix_of(name)) in UNSUPPORTED:
                 reason = f"{suffix} files are not read; convert them to PNG or JPEG"
                 yield ImageRef(folder / name, str(below / name), source, place / name, passed_over=reason)
                 continue
@@ -313,11 +270,3 @@ def _is_output(path: Path, out: Path | None) -> bool:
         return False
     real = path.resolve()
     return (real == out or out in real.parents) and read_provenance(path) is not None
-
-
-def _suffix(name: str) -> str:
-    return PurePosixPath(name.casefold()).suffix
-
-
-def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in JUNK

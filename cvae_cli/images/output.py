@@ -27,7 +27,13 @@ def check_not_foreign(file: Path, *, overwrite: bool) -> None:
 
 
 def check_replaceable(
-    file: Path, *, image: Path, sources: Iterable[Path], out: Path, overwrite: bool
+    file: Path,
+    *,
+    image: Path,
+    sources: Iterable[Path],
+    out: Path,
+    overwrite: bool,
+    remedy: str = "move it, or add --overwrite",
 ) -> None:
     """Refuse to replace an image of the sources, or any file that cvae did not write.
 
@@ -39,6 +45,7 @@ def check_replaceable(
         sources: the files and folders of the run.
         out: the output folder.
         overwrite: whether the user allowed replacing foreign files.
+        remedy: what the user may do about a foreign file.
 
     Raises:
         ImageError: the file is there and is not ours to replace.
@@ -48,7 +55,7 @@ def check_replaceable(
     if storage.is_same_file(file, image) or is_source(file, sources, out):
         raise ImageError(f"its output {file} is one of the images themselves; choose another --out")
     if not overwrite:
-        raise ImageError(f"{file} exists and was not written by cvae; move it, or add --overwrite")
+        raise ImageError(f"{file} exists and was not written by cvae; {remedy}")
 
 
 def is_source(file: Path, sources: Iterable[Path], out: Path) -> bool:

@@ -16,6 +16,7 @@ from cvae_cli.errors import UserError
 from cvae_cli.images import discover
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.naming import class_folders, printable
+from cvae_cli.images.output import check_replaceable
 from cvae_cli.images.prepare import Invert
 from cvae_cli.inference.relabeller import resolve_precision
 from cvae_cli.judge.files import find_judge
@@ -51,7 +52,9 @@ class RelabelPlan:
         judge_file: the judge's ``.safetensors`` file; ``None`` without a check.
         judge_sha256: of its weights.
         min_confidence: as ``--min-confidence``.
-        overwrite: do finished images again, and replace foreign files.
+        overwrite: do finished images again.
+        may_replace: replace files that cvae did not write. Never where the images come from a list: such a
+            file may be named further down in it.
     """
 
     sources: tuple[Path, ...]
@@ -70,6 +73,7 @@ class RelabelPlan:
     judge_sha256: str | None
     min_confidence: float | None
     overwrite: bool
+    may_replace: bool
 
     @property
     def max_targets(self) -> int:
@@ -109,6 +113,22 @@ class RelabelPlan:
         grid = [self.grid_name(ref)] if self.grids else []
         kept = [index for index in targets if self.spec.classes[index] not in left_out]
         return (*grid, *((self.tile_name(ref, index) for index in kept) if self.tiles else ()))
+
+    def check_replaceable(self, ref: ImageRef, name: str) -> None:
+        """Raise :class:`ImageError` if a file may not be written: see :func:`output.check_replaceable`.
+
+        Args:
+            ref: the image it is drawn from.
+            name: the file, relative to the output folder.
+        """
+        check_replaceable(
+            self.out / name,
+            image=ref.file,
+            sources=self.sources,
+            out=self.out,
+            overwrite=self.may_replace,
+            remedy="move it" if ref.source == "-" else "move it, or add --overwrite",
+        )
 
     def fingerprint(self, ref: ImageRef, content: bytes, label: Label | None) -> str:
         """A hash of everything that decides an image's pictures."""
@@ -161,6 +181,7 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
         judge_sha256=registry.read_metadata(judge_file)["sha256"] if judge_file else None,
         min_confidence=options.min_confidence,
         overwrite=options.overwrite,
+        may_replace=options.overwrite and options.listing is None,
     )
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from cvae_cli.errors import ImageError
 from cvae_cli.images.discover import ImageRef, iter_images
+from cvae_cli.images.listings import SharedListings
 from cvae_cli.images.manifest import Manifest, manifest_name
-from cvae_cli.images.output import OutputFolder, check_replaceable
+from cvae_cli.images.output import OutputFolder
 from cvae_cli.inference.threads import default_workers, one_core_per_thread
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.batch import LoadedItem
@@ -27,10 +28,14 @@ from cvae_cli.relabelling.plan import RelabelPlan, make_plan
 from cvae_cli.relabelling.worker import Worker, identify
 
 
-def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
+def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) -> Iterator[ImageOutcome]:
     """Relabel every image of the sources and write the pictures and the manifest.
 
     All that can be wrong with the options is found here, before the first outcome is asked for.
+
+    Args:
+        options: what to do.
+        listings: of another walk through the same sources, such as one that counts.
 
     Returns:
         An outcome for each image, in the order in which they were found. Pictures are written as the
@@ -41,7 +46,9 @@ def relabel(options: RelabelOptions) -> Iterator[ImageOutcome]:
         OutputError: the output folder cannot be written, now or later.
     """
     plan = make_plan(options)
-    images = iter_images(options.sources, options.listing, exclude=options.out, shard=options.shard)
+    images = iter_images(
+        options.sources, options.listing, exclude=options.out, shard=options.shard, listings=listings
+    )
     # Asked for here, so that nothing is created or loaded where there is no image.
     images = chain(list(islice(images, 1)), images)
     if options.dry_run:
@@ -100,9 +107,7 @@ def _planned_outcome(plan: RelabelPlan, ref: ImageRef) -> ImageOutcome:
     outputs = plan.output_names(ref, targets)
     try:
         for name in outputs:
-            check_replaceable(
-                plan.out / name, image=ref.file, sources=plan.sources, out=plan.out, overwrite=plan.overwrite
-            )
+            plan.check_replaceable(ref, name)
     except ImageError as error:
         return found.outcome.failed(str(error))
     source = found.label.source if found.label else "predict"

@@ -146,11 +146,13 @@ def _run(options: SheetOptions, maker: _SheetMaker) -> Iterator[ImageOutcome]:
     else:
         images = iter_images(options.sources, options.listing, exclude=options.out)
         for ref in images:
-            if len(rows) == options.rows:
-                break
             if ref.passed_over:
                 continue
             _check_is_not_source(options.out, ref)
+            if len(rows) == options.rows:
+                if is_foreign(options.out):
+                    continue  # it may still be named further down
+                break
             found = ImageOutcome(ref.relative, ref.source, outputs=(str(options.out),))
             row, outcome = maker.image_row(ref, found)
             if row is not None:

@@ -11,7 +11,7 @@ from cvae_cli.errors import ImageError
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.load import load_image, read_image
 from cvae_cli.images.naming import printable
-from cvae_cli.images.output import OutputFolder, check_replaceable
+from cvae_cli.images.output import OutputFolder
 from cvae_cli.images.png import provenance_in, read_provenance
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.predict import Judge
@@ -97,9 +97,7 @@ def commit(plan: RelabelPlan, folder: OutputFolder, ref: ImageRef, rendered: Ren
     """
     try:
         for name in rendered.outputs:
-            check_replaceable(
-                plan.out / name, image=ref.file, sources=plan.sources, out=plan.out, overwrite=plan.overwrite
-            )
+            plan.check_replaceable(ref, name)
         # Before the first file is written: an image counts as finished as soon as all others exist.
         _remove_obsolete(plan, ref, rendered)
         for name, content in rendered.files:

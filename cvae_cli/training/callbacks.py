@@ -129,6 +129,9 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
 class StopOnRequest(pl.Callback):  # type: ignore[misc]
     """Ends the run after the step in which the caller asks for it, with a checkpoint.
 
+    After the last step of an epoch, once the epoch is validated: a run that goes on from its checkpoint
+    would not make up for that.
+
     Attributes:
         signal: the signal that asked for it, or ``None``.
     """
@@ -156,7 +159,9 @@ class StopOnRequest(pl.Callback):  # type: ignore[misc]
 
         return report
 
-    def on_train_batch_end(self, trainer: Any, pl_module: TrainingModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: TrainingModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Stop if asked to."""
         asked = self.should_stop()
         stop = asked is not None
@@ -166,7 +171,13 @@ class StopOnRequest(pl.Callback):  # type: ignore[misc]
             stop = bool(trainer.strategy.reduce(votes, reduce_op="sum") > 0)
         if stop:
             self.signal = asked or signal.SIGINT
-            self.checkpoints.save(trainer)
+            if batch_idx + 1 < trainer.num_training_batches:
+                self.checkpoints.save(trainer)
+                raise Stopped
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        """Stop if asked to in the last step; ``Checkpoints`` has saved the epoch."""
+        if self.signal is not None:
             raise Stopped
 
 

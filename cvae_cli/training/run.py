@@ -105,6 +105,7 @@ class TrainResult:
         epochs: whole epochs trained, over all sessions of the run.
         metrics: of the exported weights, on validation images.
         interrupted: the signal that ended the run early, or ``None``.
+        complete: whether all epochs are done.
         warning: what is wrong with the model, for the user to read; empty if nothing is.
         main_process: whether this process speaks for the run, where several train together.
     """
@@ -114,6 +115,7 @@ class TrainResult:
     epochs: int
     metrics: dict[str, float]
     interrupted: int | None = None
+    complete: bool = True
     warning: str = ""
     main_process: bool = True
 
@@ -184,6 +186,7 @@ def train(
         epochs=len(export.history),
         metrics=export.metrics,
         interrupted=stop.signal,
+        complete=len(export.history) >= epochs,
         warning=_warning(file),
         main_process=main_process,
     )

@@ -93,4 +93,8 @@ def test_an_image_of_the_sources_is_never_replaced(
         assert "is one of the images of the sources" in run.stderr
     run = invoke("grid", "-", "--out", "imgs/d0.png", "--overwrite", input="link/d0.png\n")
     assert run.exit_code == 2
+    # Further down than the sheet has rows.
+    listed = "imgs/d1.png\nimgs/d2.png\nlink/d0.png\n"
+    run = invoke("grid", "-", "--rows", "1", "--out", "imgs/d0.png", "--overwrite", input=listed)
+    assert run.exit_code == 2
     assert image.read_bytes() == before

@@ -201,6 +201,22 @@ def test_pictures_are_written_and_foreign_ones_kept(
     assert foreign.read_bytes() == b"mine"
 
 
+def test_pictures_never_replace_an_image_of_the_data_set(tmp_path: Path) -> None:
+    for name in ("0/a.png", "0/b.png", "1/a.png", "elsewhere/random.png"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28)).save(tmp_path / "data" / name)
+    (tmp_path / "data" / "elsewhere").rename(tmp_path / "elsewhere")
+    (tmp_path / "data" / "2").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    image = tmp_path / "elsewhere" / "random.png"
+    before = image.read_bytes()
+    asked = EvaluateOptions(data=str(tmp_path / "data"), out=tmp_path / "elsewhere", overwrite=True)
+    with pytest.raises(OutputError, match=r"random\.png is one of the images of the data set"):
+        evaluate(asked)
+    with pytest.raises(UserError, match="other classes"):  # elsewhere nothing is in the way
+        evaluate(replace(asked, out=tmp_path / "pictures"))
+    assert image.read_bytes() == before
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_a_handful_of_images_is_measured_as_far_as_it_goes(
     judged: EvaluateOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: int

@@ -147,8 +147,8 @@ def test_a_list_in_any_order_lists_a_folder_once(tmp_path: Path, monkeypatch: py
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     listed: list[Path] = []
-    real = discovering._listing
-    monkeypatch.setattr(discovering, "_listing", lambda folder: (listed.append(folder), real(folder))[1])
+    real = discovering.list_images
+    monkeypatch.setattr(discovering, "list_images", lambda folder: (listed.append(folder), real(folder))[1])
     monkeypatch.chdir(tmp_path)
     found = from_list(["a/x.png", "b/y.png", "a/x.jpg", "b/z.png", "a/z.png"])
     assert [str(item.output) for item in found] == ["a/x.png", "b/y", "a/x.jpg", "b/z", "a/z"]

@@ -297,6 +297,21 @@ def test_what_others_wrote_is_replaced_only_when_asked(folder_of_digits: Path, t
     assert all(o.status == "done" for o in run(options(folder_of_digits, out, overwrite=True)))
 
 
+def test_a_list_replaces_nothing_that_it_may_still_name(
+    folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # The output of the first would be the second.
+    (tmp_path / "out" / "imgs").mkdir(parents=True)
+    Image.open(folder_of_digits / "d1.png").save(tmp_path / "out" / "imgs" / "d0.png")
+    before = (tmp_path / "out" / "imgs" / "d0.png").read_bytes()
+    asked = options(Path("-"), tmp_path / "out", overwrite=True)
+    first, second = run(replace(asked, listing=["imgs/d0.png", "out/imgs/d0.png"]))
+    assert (first.status, second.status) == ("failed", "done")
+    assert first.reason.endswith("out/imgs/d0.png exists and was not written by cvae; move it")
+    assert (tmp_path / "out" / "imgs" / "d0.png").read_bytes() == before
+
+
 def test_a_corrected_label_takes_the_wrong_tile_away(folder_of_digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = options(folder_of_digits / "d1.png", out, write="tiles")

@@ -135,7 +135,7 @@ def test_nothing_is_written_where_one_of_the_files_is_foreign(
     theirs = worker.plan.out / "tiles" / "1" / "d0.png"
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(b"their picture")
-    plan = replace(worker.plan, overwrite=overwrite)
+    plan = replace(worker.plan, overwrite=overwrite, may_replace=overwrite)
     outcome = commit(plan, worker.folder, ref, render(plan, drawn))
     if overwrite:
         assert outcome.status == "done"

@@ -39,13 +39,22 @@ def test_checkpoints_are_written_every_few_steps(tmp_path: Path) -> None:
 def test_a_stop_is_checked_after_every_step_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     asked: list[int | None] = [None, signal.SIGTERM]
     stop = StopOnRequest(lambda: asked.pop(0), Checkpoints(tmp_path, 400))
-    trainer = fake_trainer()
-    stop.on_train_batch_end(trainer, Mock())
+    trainer = fake_trainer(num_training_batches=3)
+    stop.on_train_batch_end(trainer, Mock(), None, None, 0)
     trainer.save_checkpoint.assert_not_called()
     with pytest.raises(Stopped):
-        stop.on_train_batch_end(trainer, Mock())
+        stop.on_train_batch_end(trainer, Mock(), None, None, 1)
     trainer.save_checkpoint.assert_called_once()
     assert stop.signal == signal.SIGTERM
+
+
+def test_a_stop_in_the_last_step_of_an_epoch_waits_for_its_validation(tmp_path: Path) -> None:
+    stop, trainer = StopOnRequest(lambda: signal.SIGINT, Checkpoints(tmp_path, 400)), fake_trainer()
+    trainer.num_training_batches = 3
+    stop.on_train_batch_end(trainer, Mock(), None, None, 2)
+    with pytest.raises(Stopped):
+        stop.on_train_epoch_end(trainer)
+    assert stop.signal == signal.SIGINT
 
 
 def test_all_processes_stop_when_one_is_asked_to(tmp_path: Path) -> None:
@@ -53,8 +62,9 @@ def test_all_processes_stop_when_one_is_asked_to(tmp_path: Path) -> None:
     strategy = SimpleNamespace(reduce=lambda votes, reduce_op: votes + 1)  # the other one was
     with pytest.raises(Stopped):
         stop.on_train_batch_end(
-            fake_trainer(world_size=2, strategy=strategy), Mock(device=torch.device("cpu"))
-        )
+            fake_trainer(world_size=2, strategy=strategy, num_training_batches=3),
+            Mock(device=torch.device("cpu")), None, None, 1,
+        )  # fmt: skip
     assert stop.signal == signal.SIGINT
 
 

@@ -116,20 +116,34 @@ def test_a_stopped_run_goes_on_where_it_was(digits: TrainingData, tmp_path: Path
 
 
 @pytest.mark.bolts
-@pytest.mark.parametrize("steps", [1, 10, 14])
+@pytest.mark.parametrize("steps", [1, 9, 10, 14, 18])
 def test_a_run_that_is_stopped_within_an_epoch_still_trains_every_step(
     digits: TrainingData, tmp_path: Path, steps: int
 ) -> None:
-    """Also after the first step of an epoch, where Lightning 1.9 validates before it goes on."""
+    """Also after the first step of an epoch, where Lightning 1.9 validates before it goes on, and after the
+    last, whose epoch would not be validated."""
     options, first, again = replace(OPTIONS, epochs=2), Recorder(), Recorder()
-    train(
+    stopped = train(
         DIGITS, digits, tmp_path / "run", options, first,
         lambda: signal.SIGINT if first.steps == steps else None,
     )  # fmt: skip
+    assert (stopped.interrupted, stopped.complete) == (signal.SIGINT, steps == 18)
     result = train(DIGITS, digits, tmp_path / "run", replace(options, resume=True), again)
     assert first.steps == steps
+    assert len(first.epochs) == steps // 9
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] >= 18
     assert len(first.epochs) + len(again.epochs) == result.epochs == 2
+
+
+def test_a_run_folder_whose_name_looks_like_a_chain_of_file_systems(
+    digits: TrainingData, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(b"mine")
+    train(DIGITS, digits, tmp_path / "a::b", replace(OPTIONS, epochs=1))
+    assert (tmp_path / "a").read_bytes() == b"mine"
+    assert sorted(file.name for file in (tmp_path / "a::b").iterdir()) == [
+        "last.ckpt", "logs", "model.json", "model.safetensors", "run.json",
+    ]  # fmt: skip
 
 
 def test_a_run_that_is_stopped_in_its_first_epoch_exports_something(

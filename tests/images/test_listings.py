@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from cvae_cli.images import listings as module
+from cvae_cli.images.discover import iter_images
+from cvae_cli.images.listings import SharedListings, list_images
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in (
+        "b.png",
+        "a.JPG",
+        "a.txt",
+        ".a.png",
+        "Thumbs.db",
+        "photo.heic",
+        "sub/c.png",
+        "é/d.png",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the folders that are listed."""
+    names: list[str] = []
+    real = module.list_images
+
+    def listing(folder: Path, **options: Path | None) -> tuple[list[str], list[str]]:
+        names.append(folder.name)
+        return real(folder, **options)
+
+    monkeypatch.setattr(module, "list_images", listing)
+    return names
+
+
+def test_images_and_folders_are_listed_sorted(tree: Path) -> None:
+    assert list_images(tree) == (["a.JPG", "b.png", "photo.heic"], ["sub", "é"])
+    assert list_images(tree / "sub") == (["c.png"], [])
+
+
+def test_a_walk_that_counts_lists_no_folder_a_second_time(tree: Path, listed: list[str]) -> None:
+    shared = SharedListings()
+    run = iter_images((tree,), exclude=tree / "out", listings=shared)
+    found = [next(run)]
+    other = iter_images((tree,), exclude=tree / "out", listings=shared)
+    count: list[int] = []
+    walk = threading.Thread(target=lambda: count.append(sum(1 for _ in other)))
+    walk.start()
+    found += run
+    walk.join()
+    assert [ref.relative for ref in found] == ["a.JPG", "b.png", "photo.heic", "sub/c.png", "é/d.png"]
+    assert count == [5]
+    assert sorted(listed) == sorted([tree.name, "sub", "é"])
+    assert (shared._kept, shared._characters) == ({}, 0)
+
+
+def test_what_waits_for_the_other_walk_is_bounded(
+    tree: Path, listed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SHARED_CHARACTERS", 10)
+    shared = SharedListings()
+    for _ in range(2):
+        assert shared.list_images(tree) == list_images(tree)
+        assert shared.list_images(tree / "sub") == (["c.png"], [])
+    assert listed == [tree.name, "sub", tree.name]
+
+
+def test_a_folder_that_cannot_be_listed_is_said_to_both_walks(tree: Path) -> None:
+    shared = SharedListings()
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            shared.list_images(tree / "gone")
