@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
+import logging
 import struct
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from cvae_cli.errors import ImageError
 from cvae_cli.images import tiff
@@ -27,6 +30,11 @@ MAX_PIXELS = 64_000_000
 # finds odd about a file is of no use to a user, but a decompression bomb is an error.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+# libtiff writes to the process's stderr itself; what it says there the raised error says too. It is found
+# through Pillow's own library, except where it is built into that.
+with suppress(AttributeError, OSError):
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 _DEPTHS = (8, 10, 12, 14, 16)
@@ -339,7 +347,8 @@ def _stretch_colour(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int | No
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    with np.errstate(invalid="ignore"):  # some NaNs are said to be invalid when they are cast
+        return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:
@@ -376,4 +385,6 @@ def _reason(error: BaseException) -> str:
         return f"unsupported: {said}; convert it to PNG or JPEG first"
     if "decoder error" in low or "broken data stream" in low:
         return "damaged: its picture data cannot be decoded"
+    if not isinstance(error, (OSError, SyntaxError)):  # words about values, for programmers
+        return "damaged: its header or its data cannot be read"
     return f"damaged: {said}"

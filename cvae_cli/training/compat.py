@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from cvae_cli import storage
+from cvae_cli.errors import UserError
 from cvae_cli.model.device import bf16_is_fast, resolve_device
 
 with warnings.catch_warnings():
@@ -52,7 +53,14 @@ def accelerator(device: str) -> str:
 
 
 def strategy(asked: str, processes: int) -> Any:
-    """Lightning's strategy for ``--strategy``; ``auto`` is DDP for several processes."""
+    """Lightning's strategy for ``--strategy``; ``auto`` is DDP for several processes.
+
+    Raises:
+        UserError: one whose processes do not run the command themselves.
+    """
+    if any(word in asked for word in ("spawn", "fork", "notebook")):
+        # Everything would have to be pickled, and what the processes find out would be lost with them.
+        raise UserError(f"--strategy {asked}: processes that are spawned or forked cannot train; use ddp.")
     if asked != "auto":
         return asked
     if processes > 1:

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from cvae_cli.errors import UserError
 from cvae_cli.training import compat
 
 
@@ -25,6 +26,8 @@ def test_options_in_the_words_of_each_lightning(
     assert compat.strategy("auto", 1) == one_process
     assert compat.strategy("auto", 2) == "ddp"
     assert compat.strategy("fsdp", 1) == "fsdp"
+    with pytest.raises(UserError, match="use ddp"):
+        compat.strategy("ddp_spawn", 2)
 
 
 def test_precision_is_bf16_where_that_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
