@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from cvae_cli import storage
 from cvae_cli.data.catalogue import NAMES
 from cvae_cli.data.labelled import LabelledImages
+from cvae_cli.data.pairs import find_counterparts
 from cvae_cli.data.profile import DatasetProfile, profile_images
 from cvae_cli.errors import DataError, ImageError
 from cvae_cli.images.discover import discover
@@ -29,6 +31,8 @@ FEW_IMAGES = 20
 
 _TEST_SHARE = 10
 """One file in this many is held out for testing."""
+_EVEN = "zsz/"
+"""Before a name, so that of files that are numbered from 0 about a tenth is held out however few there are."""
 _PROFILED_IMAGES = 300
 _PART_OF = {
     **dict.fromkeys(("train", "training", "trn", "train_images"), "train"),
@@ -82,7 +86,8 @@ def scan(folder: Path) -> ClassFolders:
     ``FOLDER/train/CLASS/*``, with ``test`` and ``val`` if they exist (or as they are usually called:
     ``training``, ``testing``, ``valid``, ``validation``), or ``FOLDER/CLASS/*``. Without a test part,
     one file in ten is held out. Which ones depends on their names alone, so that training
-    and evaluation agree, and adding files moves no others.
+    and evaluation agree, adding files moves no others, and files of one name in several classes stay
+    together.
 
     Raises:
         DataError: not a folder, fewer than two classes, a class without images, or a class that is
@@ -111,8 +116,7 @@ def scan(folder: Path) -> ClassFolders:
             raise DataError(f"{place / unknown[0]}: a class that is not in {root}.")
         parts[part] = tuple(_image_files(place / name) for name in classes)
     if "test" not in parts:
-        split = [_hold_out_test(files, folder) for files in parts["train"]]
-        parts["train"], parts["test"] = tuple(a for a, _ in split), tuple(b for _, b in split)
+        parts["train"], parts["test"] = _hold_out_test(parts["train"], folder)
     return ClassFolders(folder, classes, parts)
 
 
@@ -151,6 +155,7 @@ def read(found: ClassFolders, part: str, spec: InputSpec) -> tuple[LabelledImage
     jobs = [(file, label) for label, files in enumerate(found.parts[part]) for file in files]
     images = np.empty((len(jobs), spec.channels, spec.image_size, spec.image_size), np.uint8)
     labels: list[int] = []
+    names: list[str] = []
     left_out: list[tuple[Path, str]] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         loaded = pool.map(lambda job: _load(job[0], spec), jobs)
@@ -160,8 +165,10 @@ def read(found: ClassFolders, part: str, spec: InputSpec) -> tuple[LabelledImage
             else:
                 images[len(labels)] = result
                 labels.append(label)
-    usable = torch.from_numpy(images[: len(labels)])
-    return LabelledImages(usable, torch.tensor(labels, dtype=torch.int64), found.classes), left_out
+                names.append(file.stem)
+    usable, y = torch.from_numpy(images[: len(labels)]), torch.tensor(labels, dtype=torch.int64)
+    counterparts = find_counterparts(names, y, len(found.classes))
+    return LabelledImages(usable, y, found.classes, counterparts), left_out
 
 
 def check_counts(data: LabelledImages, folder: Path) -> None:
@@ -262,12 +269,27 @@ def _name_hash(file: Path) -> int:
     return zlib.crc32(os.fsencode(file.name))
 
 
-def _hold_out_test(files: tuple[Path, ...], folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    hashes = {file: zlib.crc32(os.fsencode(file.relative_to(folder).as_posix())) for file in files}
-    held = {file for file in files if hashes[file] % _TEST_SHARE == 0}
-    if not held or len(held) == len(files):
-        held = set(sorted(files, key=hashes.__getitem__)[: int(len(files) > 2)])
-    return tuple(file for file in files if file not in held), tuple(file for file in files if file in held)
+def _hold_out_test(
+    by_class: tuple[tuple[Path, ...], ...], folder: Path
+) -> tuple[tuple[tuple[Path, ...], ...], tuple[tuple[Path, ...], ...]]:
+    """Divide the files of each class into those to train on and those to test on."""
+    stems = Counter(stem for files in by_class for stem in {file.stem for file in files})
+    shared = sum(stems[file.stem] > 1 for files in by_class for file in files)
+    # Files that may be pairs stay together: what is tested must not have been seen under another label.
+    by_name = shared >= sum(map(len, by_class)) / 2
+
+    def number(file: Path) -> int:
+        name = _EVEN + file.stem if by_name else file.relative_to(folder).as_posix()
+        return zlib.crc32(os.fsencode(name))
+
+    training, test = [], []
+    for files in by_class:
+        held = {file for file in files if number(file) % _TEST_SHARE == 0}
+        if not held or len(held) == len(files):
+            held = set(sorted(files, key=number)[: int(len(files) > 2)])
+        training.append(tuple(file for file in files if file not in held))
+        test.append(tuple(file for file in files if file in held))
+    return tuple(training), tuple(test)
 
 
 def _load(file: Path, spec: InputSpec) -> NDArray[np.uint8] | str:

@@ -21,11 +21,14 @@ class LabelledImages:
         images: (N, C, H, W) uint8, at native size.
         labels: (N,) int64 in [0, K).
         classes: the K class names.
+        counterparts: (N, K) int64, the image that shows the same under each other label: see
+            :func:`cvae_cli.data.pairs.find_counterparts`; ``None`` if the images are not paired.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
+    counterparts: Tensor | None = None
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -40,14 +43,19 @@ class LabelledImages:
         return self.images[indices], self.labels[indices]
 
     def subset(self, indices: Tensor) -> LabelledImages:
-        """The images at the given indices."""
-        return LabelledImages(self.images[indices], self.labels[indices], self.classes)
+        """The images at the given indices, (M,) int64."""
+        counterparts = None
+        if self.counterparts is not None:
+            place = torch.full((len(self) + 1,), -1, dtype=torch.int64)  # the last for those without any
+            place[indices] = torch.arange(len(indices))
+            counterparts = place[self.counterparts[indices]]
+        return LabelledImages(self.images[indices], self.labels[indices], self.classes, counterparts)
 
 
 def hold_out(data: LabelledImages, count: int) -> tuple[LabelledImages, LabelledImages]:
     """Split training images into a part to train on and a part to validate on.
 
-    The split is the same for every seed, so that runs can be compared.
+    The split is the same for every seed, so that runs can be compared. Counterparts stay together.
 
     Args:
         data: at least ten images.
@@ -59,5 +67,12 @@ def hold_out(data: LabelledImages, count: int) -> tuple[LabelledImages, Labelled
     count = min(count, len(data) // 10)
     if count < 1:
         raise DataError(f"{len(data)} training images are too few: at least 10 are needed.")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    dice = torch.Generator().manual_seed(SPLIT_SEED)
+    if data.counterparts is not None:
+        groups = data.counterparts.masked_fill(data.counterparts < 0, len(data)).amin(dim=1)
+        _, group = groups.unique(return_inverse=True)
+        place = torch.randperm(int(group.max()) + 1, generator=dice)[group]
+        held = place < max(1, round(count / len(data) * len(place.unique())))
+        return data.subset((~held).nonzero()[:, 0]), data.subset(held.nonzero()[:, 0])
+    order = torch.randperm(len(data), generator=dice)
     return data.subset(order[count:]), data.subset(order[:count])

@@ -172,3 +172,16 @@ def test_pictures_that_cvae_drew_are_left_out_but_for_tiles(tmp_path: Path) -> N
     assert sum(len(data) for data, _ in read) == 9
     left_out = [(file.name, reason) for _, files in read for file, reason in files]
     assert left_out == [("grid.png", "a grid or sheet that cvae drew")]
+
+
+def test_files_of_one_name_are_held_out_together(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        for number in range(60):
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / label / f"x{number}.png")
+    found = folders.scan(tmp_path)
+    for part, least in (("train", 50), ("test", 2)):
+        a, b = ({file.name for file in files} for files in found.parts[part])
+        assert a == b
+        assert len(a) >= least
