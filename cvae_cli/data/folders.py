@@ -32,7 +32,7 @@ FEW_IMAGES = 20
 _TEST_SHARE = 10
 """One file in this many is held out for testing."""
 _EVEN = "zsz/"
-"""Before a name, so that of files that are numbered from 0 about a tenth is held out however few there are."""
+"""Before a name, so that about a tenth of files that are numbered from 0 is held out, however few."""
 _PROFILED_IMAGES = 300
 _PART_OF = {
     **dict.fromkeys(("train", "training", "trn", "train_images"), "train"),
