@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cvae_cli.data.folders import DatasetSummary
+    from cvae_cli.data.pairs import Pairing
     from cvae_cli.training.run import TrainResult
 
 _MAX_NAMED_FILES = 20
@@ -40,6 +41,14 @@ _OUT_VARIABLE = "CVAE_TRAIN_OUT"
     "if they exist, or FOLDER/CLASS/*, of which one image in ten is held out for testing.",
 )
 @options.data_dir
+@click.option(
+    "--pairs",
+    type=click.Choice(["auto", "never"]),
+    default="auto",
+    show_default=True,
+    help="auto: where files of the same name in several class folders of FOLDER show the same thing, tiles "
+    "are trained to look like their true counterparts. never: names mean nothing.",
+)
 @click.option(
     "--image-size",
     type=click.Choice([str(size) for size in SIZES]),
@@ -190,6 +199,8 @@ class _Observer:
                 f"test images: {summary.test}",
                 markup=False,
             )
+            if summary.pairing is not None:
+                self.console.print(_about_pairs(summary.pairing), markup=False)
         for file, reason in summary.left_out[:_MAX_NAMED_FILES]:
             print_warning(self.console, f"left out {visible(str(file))}: {reason}")
         if len(summary.left_out) > _MAX_NAMED_FILES:
@@ -243,6 +254,19 @@ class _Observer:
                 + ("  (best)" if best else ""),
                 markup=False,
             )
+
+
+def _about_pairs(pairing: Pairing) -> str:
+    """What is said of files of the same name in several class folders."""
+    found = (
+        f"{pairing.names} file names occur in several classes, and an image is more like its namesake than "
+        f"like another image of that class in {pairing.nearer:.0%} of the cases"
+    )
+    if pairing.used:
+        return f"pairs: {found}; tiles are trained to look like their namesakes (--pairs never for not)."
+    if pairing.believed:
+        return f"pairs: {found}; they are not used."
+    return f"no pairs: {found}, as by chance; the names are taken for numbers."
 
 
 def _print_result(console: Console, result: TrainResult) -> None:

@@ -8,9 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_ELASTIC_SIDE = 4
+"""Points along each side that an elastic distortion displaces at random."""
+
 
 def random_affine(
-    x: Tensor, degrees: float, scale: float, shift: float, shear: float = 0.0, *, outside: str = "zeros"
+    x: Tensor,
+    degrees: float,
+    scale: float,
+    shift: float,
+    shear: float = 0.0,
+    *,
+    stretch: float = 0.0,
+    elastic: float = 0.0,
+    outside: str = "zeros",
 ) -> Tensor:
     """Rotate, scale, shift and shear every image a little, each differently.
 
@@ -20,6 +31,9 @@ def random_affine(
         scale: largest relative change of size.
         shift: largest shift, as a share of the side.
         shear: largest sideways displacement of the edge, as a share of half the side.
+        stretch: largest relative change of the width alone.
+        elastic: largest displacement, as a share of half the side, of a smooth distortion on top (after
+            Simard et al. 2003, "Best practices for convolutional neural networks", section 2).
         outside: what fills in from beyond the edge: ``zeros``, or the ``reflection`` of the image.
     """
     batch = x.shape[0]
@@ -34,8 +48,29 @@ def random_affine(
     theta[:, 0, 2], theta[:, 1, 2] = uniform(2 * shift), uniform(2 * shift)
     if shear:
         theta[:, 0, 1] += uniform(shear)
+    if stretch:
+        theta[:, :, 0] /= (1 + uniform(stretch))[:, None]
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    if elastic:
+        coarse = (torch.rand(batch, 2, _ELASTIC_SIDE, _ELASTIC_SIDE, device=x.device) * 2 - 1) * elastic
+        smooth = F.interpolate(coarse, size=x.shape[2:], mode="bicubic", align_corners=True)
+        grid = grid + smooth.permute(0, 2, 3, 1)
     return F.grid_sample(x, grid, padding_mode=outside, align_corners=False)
+
+
+def random_thickness(x: Tensor, pixels: float) -> Tensor:
+    """Thicken or thin the bright strokes of every image, each by another share of ``pixels``, at most 1.
+
+    Between the image and its dilation or erosion by a pixel on either side.
+
+    Args:
+        x: (B, C, H, W), in [0, 1].
+        pixels: largest change on either side of a stroke.
+    """
+    amount = (torch.rand(len(x), 1, 1, 1, device=x.device) * 2 - 1) * pixels
+    thick = F.max_pool2d(x, 3, stride=1, padding=1)
+    thin = -F.max_pool2d(-x, 3, stride=1, padding=1)
+    return torch.lerp(x, torch.where(amount > 0, thick, thin), amount.abs())
 
 
 def random_shift(x: Tensor, pixels: int) -> Tensor:

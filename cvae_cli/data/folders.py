@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cvae_cli import storage
 from cvae_cli.data.catalogue import NAMES
 from cvae_cli.data.labelled import LabelledImages
-from cvae_cli.data.pairs import find_counterparts
+from cvae_cli.data.pairs import Pairing, find_counterparts
 from cvae_cli.data.profile import DatasetProfile, profile_images
 from cvae_cli.errors import DataError, ImageError
 from cvae_cli.images.discover import discover
@@ -69,6 +69,7 @@ class DatasetSummary:
         test: number of images to test on.
         left_out: files that cannot be used, with the reason.
         warnings: what is likely to go wrong, for the user to read.
+        pairing: what the names of the training images say of pairs; ``None`` if they share none.
     """
 
     folder: Path
@@ -78,6 +79,7 @@ class DatasetSummary:
     test: int
     left_out: tuple[tuple[Path, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    pairing: Pairing | None = None
 
 
 def scan(folder: Path) -> ClassFolders:
@@ -190,6 +192,7 @@ def summarise(
     validation: int,
     test: int,
     left_out: list[tuple[Path, str]],
+    pairing: Pairing | None = None,
 ) -> DatasetSummary:
     """What is said of a data set before a model is trained on it."""
     counts = dict(zip(training.classes, _counts(training), strict=True))
@@ -203,6 +206,7 @@ def summarise(
         test=test,
         left_out=tuple(left_out),
         warnings=(warning,) if few else (),
+        pairing=pairing,
     )
 
 

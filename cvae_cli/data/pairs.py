@@ -37,12 +37,14 @@ class Pairing:
             to 1; by chance a half.
         believed: whether that is too often for chance. Files that are numbered in every folder share names
             too.
+        used: whether training uses them.
     """
 
     images: int
     names: int
     nearer: float
     believed: bool
+    used: bool = False
 
 
 def find_counterparts(names: Sequence[str], labels: Tensor, num_classes: int) -> Tensor | None:
@@ -98,6 +100,41 @@ def examine(data: LabelledImages) -> Pairing | None:
         nearer=nearer,
         believed=nearer >= max(_LEAST_NEARER, chance),
     )
+
+
+class WithCounterparts:
+    """Training images, each with its counterpart under another label, drawn anew every time."""
+
+    def __init__(self, data: LabelledImages) -> None:
+        """Take images whose ``counterparts`` are known."""
+        self.data = data
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        """As :meth:`__getitems__`, of one image."""
+        return tuple(part[0] for part in self.__getitems__([index]))
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """A batch of images.
+
+        Returns:
+            The images (B, C, H, W) uint8 and their labels (B,) int64; their counterparts, the labels of
+            these, and whether there is one, (B,) bool. Where there is none the image stands in for it.
+        """
+        data = self.data
+        assert data.counterparts is not None
+        others = data.counterparts[indices].clone()
+        rows, labels = torch.arange(len(indices)), data.labels[indices]
+        others[rows, labels] = -1
+        known = (others >= 0).any(dim=1)
+        weights = (others >= 0).float()
+        weights[rows[~known], labels[~known]] = 1.0
+        pick = torch.multinomial(weights, 1)[:, 0]
+        counterpart = torch.where(known, others[rows, pick], torch.tensor(indices))
+        return data.images[indices], labels, data.images[counterpart], pick, known
 
 
 def _share_nearer(data: LabelledImages, counterparts: Tensor, paired: Tensor) -> float:

@@ -14,6 +14,7 @@ from cvae_cli.inference.batching import AdaptiveBatcher
 from cvae_cli.model import registry, weights
 from cvae_cli.model.canvas import from_canvas, to_canvas
 from cvae_cli.model.device import resolve_device
+from cvae_cli.model.latent_maps import Latent
 from cvae_cli.model.vae import ConditionalVAE
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -92,14 +93,18 @@ class Relabeller:
             share of all tiles that the model's own classifier reads as their label.
         """
         labels = min(10, self.spec.num_classes)
-        z = torch.randn(styles, self.spec.latent_dim, generator=torch.Generator().manual_seed(0))
+        latent = self.model.draw_noise(styles, torch.Generator().manual_seed(0))
         every = torch.arange(labels, device=self.device).expand(styles, -1)
         with torch.inference_mode():
-            tiles = self.model.relabel(z.to(self.device), every).float()
+            tiles = self.model.relabel(self._moved(latent), None, every).float()
             pairs = (tiles[:, :, None] - tiles[:, None]).abs().mean(dim=(0, 3, 4, 5))  # (L, L)
             read = self.model.classify(tiles.flatten(0, 1)).argmax(dim=1).view(styles, labels)
         effect = 255 * float(pairs.sum()) / (labels * (labels - 1))
         return effect, float((read == every).float().mean())
+
+    def _moved(self, latent: Latent) -> Latent:
+        """A latent on the model's device."""
+        return Latent(latent.z.to(self.device), tuple(each.to(self.device) for each in latent.maps))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -145,11 +150,15 @@ class Relabeller:
         Returns:
             (N, T, C, H, W) uint8 at native size.
         """
+        # They take another pass through most of the decoder.
+        uses_maps = self.spec.map_carry > 0 or bool((targets == labels[:, None]).any())
 
         def draw_batch(part: slice, size: int) -> NDArray[np.uint8]:
             with torch.inference_mode(), self._autocast():
-                mu, _ = self.model.encode(self._canvas(images[part], size), self._padded(labels[part], size))
-                tiles = self.model.relabel(mu, self._padded(targets[part], size))
+                y = self._padded(labels[part], size)
+                x = self._canvas(images[part], size)
+                latent = self.model.infer(x, y, with_maps=uses_maps)
+                tiles = self.model.relabel(latent, y, self._padded(targets[part], size))
                 return from_canvas(tiles, self.spec.image_size)[: len(images[part])].cpu().numpy()
 
         return np.concatenate(self._batches.run(len(images), draw_batch))
@@ -187,13 +196,14 @@ class Relabeller:
             labels: (N,) int64.
             seed: of the samples.
         """
-        noise = torch.randn(len(images), self.spec.latent_dim, generator=torch.Generator().manual_seed(seed))
+        noise = self.model.draw_noise(len(images), torch.Generator().manual_seed(seed))
 
         def measure(part: slice, size: int) -> torch.Tensor:
             count = len(images[part])
             with torch.inference_mode():
                 x, y = self._canvas(images[part], size), self._padded(labels[part], size)
-                found = self.model(x[:count], y[:count], noise[part].to(self.device))
+                some = Latent(noise.z[part], tuple(each[part] for each in noise.maps))
+                found = self.model(x[:count], y[:count], some)
                 return count * torch.stack([found.recon_loss, found.kl]).cpu().double()
 
         totals = torch.stack(self._batches.run(len(images), measure)).sum(dim=0)
@@ -215,15 +225,17 @@ class Relabeller:
             (count, K, C, H, W) uint8 at native size.
         """
         styles = [
-            torch.randn(self.spec.latent_dim, generator=torch.Generator().manual_seed(seed * 100_003 + i))
-            for i in range(count)
+            self.model.draw_noise(1, torch.Generator().manual_seed(seed * 100_003 + i)) for i in range(count)
         ]
         every = torch.arange(self.spec.num_classes, device=self.device)
 
         def draw(part: slice, size: int) -> NDArray[np.uint8]:
-            z = torch.stack(styles[part]).to(self.device)
+            z, *maps = (
+                torch.cat(level) for level in zip(*((s.z, *s.maps) for s in styles[part]), strict=True)
+            )
             with torch.inference_mode(), self._autocast():
-                tiles = self.model.relabel(z, every.expand(len(z), -1))
+                latent = self._moved(Latent(z, tuple(maps)))
+                tiles = self.model.relabel(latent, None, every.expand(len(z), -1))
                 return from_canvas(tiles, self.spec.image_size).cpu().numpy()
 
         return np.concatenate(self._batches.run(count, draw))

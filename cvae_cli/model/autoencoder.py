@@ -8,10 +8,13 @@ alone: not on the batch, on running statistics, or on how many processes train.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cvae_cli.model.latent_maps import LatentMap, PriorMean, Residuals
 from cvae_cli.model.spec import ModelSpec
 
 
@@ -36,12 +39,28 @@ def _silu(h: Tensor) -> Tensor:
     return F.silu(h, inplace=not torch.is_grad_enabled())
 
 
+class Encoded(NamedTuple):
+    """What an encoder makes of images.
+
+    Attributes:
+        mu: (B, Z), mean of the posterior of the global latent.
+        logvar: (B, Z), natural logarithm of its variance.
+        features: at 1/4 and at 1/2 of the canvas, (B, C, H, W) each, from which latent maps are read; empty
+            without them.
+    """
+
+    mu: Tensor
+    logvar: Tensor
+    features: tuple[Tensor, ...] = ()
+
+
 class Encoder(nn.Module):
     """Image and label to the mean and log-variance of the posterior."""
 
     def __init__(self, spec: ModelSpec) -> None:
         """Build the encoder of a spec."""
         super().__init__()
+        self.has_maps = bool(spec.latent_maps)
         w8, w4, w2, _ = spec.widths
         side = spec.canvas_size // 8
         self.label = nn.Embedding(spec.num_classes, spec.label_dim) if spec.label_in_encoder else None
@@ -54,16 +73,19 @@ class Encoder(nn.Module):
         self.block8 = FilmBlock(w8, dim)
         self.head = nn.Linear(w8 * side * side, 2 * spec.latent_dim)
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``mu`` and ``logvar``, each (B, Z)."""
+    def forward(self, x: Tensor, y: Tensor) -> Encoded:
+        """Encode images (B, C, H, W) of labels (B,)."""
         condition = x.new_zeros(x.shape[0], 1) if self.label is None else self.label(y)
-        h = self.block2(self.stem(x), condition)
-        h = self.block4(self.down4(_silu(h)), condition)
-        h = self.block8(self.down8(_silu(h)), condition)
+        h2 = self.block2(self.stem(x), condition)
+        h4 = self.block4(self.down4(F.silu(h2) if self.has_maps else _silu(h2)), condition)
+        h = self.block8(self.down8(F.silu(h4) if self.has_maps else _silu(h4)), condition)
         mu, logvar = self.head(_silu(h).flatten(1)).chunk(2, dim=1)
         # A posterior narrower than e^-5 or wider than e^5 of the prior is never useful, and
         # one bad batch in bf16 could otherwise send exp(logvar) to infinity.
-        return mu, logvar.clamp(-10.0, 10.0)
+        return Encoded(mu, logvar.clamp(-10.0, 10.0), (h4, h2) if self.has_maps else ())
+
+
+_PRIOR_MEAN = PriorMean()
 
 
 class Decoder(nn.Module):
@@ -89,17 +111,52 @@ class Decoder(nn.Module):
         self.up1 = nn.ConvTranspose2d(w2, w1, 2, stride=2)
         self.block1 = FilmBlock(w1, dim)
         self.out = nn.Conv2d(w1, spec.channels, 3, padding=1)
+        self.maps = _latent_maps((w4, w2), spec)
 
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """Return logits of the pixels, (B, C, H, W)."""
+    def forward(self, z: Tensor, y: Tensor, residuals: Residuals = _PRIOR_MEAN) -> Tensor:
+        """Return logits of the pixels, (B, C, H, W).
+
+        Args:
+            z: (B, Z), the global latent.
+            y: (B,) int64.
+            residuals: of the latent maps.
+        """
+        h, condition = self._with_latents(z, y, residuals)
+        h = self.block2(h, condition)
+        h = self.block1(self.up1(_silu(h)), condition)
+        return self.out(_silu(h))
+
+    def infer(self, z: Tensor, y: Tensor, residuals: Residuals) -> None:
+        """Only as far as the last latent map, for residuals that are read on the way."""
+        self._with_latents(z, y, residuals)
+
+    def _with_latents(self, z: Tensor, y: Tensor, residuals: Residuals) -> tuple[Tensor, Tensor]:
+        """Features at 1/2 of the canvas, and the condition of all blocks."""
         condition = self.condition(torch.cat([z, self.label(y)], dim=1))
         h = self.start(torch.cat([condition, z], dim=1))
         h = h.view(-1, self.side, self.side, self.width8).permute(0, 3, 1, 2)  # channels last
         h = self.block8(h, condition)
-        h = self.block4(self.up4(_silu(h)), condition)
-        h = self.block2(self.up2(_silu(h)), condition)
-        h = self.block1(self.up1(_silu(h)), condition)
-        return self.out(_silu(h))
+        h = _add_latents(self.maps, 0, self.up4(_silu(h)), residuals)
+        h = self.block4(h, condition)
+        return _add_latents(self.maps, 1, self.up2(_silu(h)), residuals), condition
+
+
+def _latent_maps(widths: tuple[int, int], spec: ModelSpec) -> nn.ModuleList:
+    """The latent maps of a decoder whose features at 1/4 and 1/2 have these widths."""
+    # Those of the encoder beside them have other widths where the decoder is wider.
+    return nn.ModuleList(
+        LatentMap(width, features, channels)
+        for width, features, channels in zip(widths, spec.widths[1:3], spec.latent_maps, strict=False)
+    )
+
+
+def _add_latents(maps: nn.ModuleList, level: int, h: Tensor, residuals: Residuals) -> Tensor:
+    """The features of a level with its latents, if there are any."""
+    if not len(maps):
+        return h
+    latent_map = maps[level]
+    assert isinstance(latent_map, LatentMap)
+    return latent_map(h, residuals.at(level, latent_map, h))
 
 
 class ResidualBlock(nn.Module):
@@ -162,11 +219,21 @@ class ResidualDecoder(nn.Module):
         # at full resolution, or the 2x2 blocks would show as a grid.
         self.pixels = nn.Conv2d(w1, 4 * _PIXEL_WIDTH, 3, padding=1)
         self.out = nn.Conv2d(_PIXEL_WIDTH, spec.channels, 3, padding=1)
+        self.maps = _latent_maps((w4, w2), spec)
 
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """Return logits of the pixels, (B, C, H, W)."""
+    def forward(self, z: Tensor, y: Tensor, residuals: Residuals = _PRIOR_MEAN) -> Tensor:
+        """As :meth:`Decoder.forward`."""
+        h, condition = self._with_latents(z, y, residuals)
+        return self.out(_silu(F.pixel_shuffle(self.pixels(_silu(self.last(h, condition))), 2)))
+
+    def infer(self, z: Tensor, y: Tensor, residuals: Residuals) -> None:
+        """As :meth:`Decoder.infer`."""
+        self._with_latents(z, y, residuals)
+
+    def _with_latents(self, z: Tensor, y: Tensor, residuals: Residuals) -> tuple[Tensor, Tensor]:
+        """Features at 1/2 of the canvas, and the condition of all blocks."""
         condition = self.condition(torch.cat([z, self.label(y)], dim=1))
         h = self.start(torch.cat([condition, z], dim=1))
         h = h.view(-1, self.side, self.side, self.width8).permute(0, 3, 1, 2)  # channels last
-        h = self.last(self.up2(self.up4(h, condition), condition), condition)
-        return self.out(_silu(F.pixel_shuffle(self.pixels(_silu(h)), 2)))
+        h = _add_latents(self.maps, 0, self.up4(h, condition), residuals)
+        return _add_latents(self.maps, 1, self.up2(h, condition), residuals), condition

@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -34,6 +35,23 @@ class Classifier(nn.Module):
         self.head = nn.Sequential(
             nn.Dropout(0.3), nn.Linear(dim * side * side, dim), nn.SiLU(), nn.Linear(dim, spec.num_classes)
         )
+
+    @property
+    def style_widths(self) -> tuple[int, int]:
+        """Channels of what :meth:`style_maps` returns."""
+        first, second = self.features[0], self.features[2]
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(second, nn.Conv2d)
+        return first.out_channels, second.out_channels
+
+    def style_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The first two feature maps of (B, C, H, W), at half of the side; no gradient for parameters."""
+        maps, h = [], x
+        for layer in self.features[:4]:
+            h = functional_call(layer, {name: p.detach() for name, p in layer.named_parameters()}, (h,))
+            if isinstance(layer, nn.SiLU):
+                maps.append(h)
+        return maps[0], maps[1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (B, K)."""

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cvae_cli.errors import UserError
+from cvae_cli.model.autoencoder import Encoded
+from cvae_cli.model.latent_maps import Residuals
 from cvae_cli.model.spec import ModelSpec
 
 _FEATURES = 512
@@ -31,10 +33,10 @@ class ResNetEncoder(nn.Module):
         self.mu = nn.Linear(_FEATURES, spec.latent_dim)
         self.logvar = nn.Linear(_FEATURES, spec.latent_dim)
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``mu`` and ``logvar``, each (B, Z)."""
+    def forward(self, x: Tensor, y: Tensor) -> Encoded:
+        """Encode images (B, C, H, W) of labels (B,)."""
         h = self.backbone(with_label(x.expand(-1, 3, -1, -1), y, self.classes))
-        return self.mu(h), self.logvar(h).clamp(-10.0, 10.0)
+        return Encoded(self.mu(h), self.logvar(h).clamp(-10.0, 10.0))
 
 
 class ResNetDecoder(nn.Module):
@@ -53,8 +55,8 @@ class ResNetDecoder(nn.Module):
             maxpool1=False,
         )
 
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """Return logits of the pixels, (B, C, H, W)."""
+    def forward(self, z: Tensor, y: Tensor, residuals: Residuals | None = None) -> Tensor:
+        """Return logits of the pixels, (B, C, H, W); there are no latent maps that could have residuals."""
         if self.classes:
             z = torch.cat([z, F.one_hot(y, self.classes).to(z.dtype)], dim=1)
         logits: Tensor = self.backbone(z)

@@ -79,6 +79,9 @@ class ModelSpec:
         widths: channels of the feature maps at 1/8, 1/4, 1/2 and 1/1 of the canvas.
         decoder_widths: channels of the decoder's feature maps at 1/8, 1/4, 1/2 and once more at 1/2
             of the canvas, where ``arch`` is ``residual``; else empty.
+        latent_maps: channels of the latent maps at 1/4 and at 1/2 of the canvas, which hold what the latent
+            vector is too coarse for (:mod:`cvae_cli.model.latent_maps`); empty for none.
+        map_carry: which share of its latent maps' residuals an image hands to its tiles, from 0 to 1.
         label_dim: length of the learned embedding of a label.
         classifier_width: channels of the first feature map of the classifier that reads the
             label of images that come without one.
@@ -109,6 +112,8 @@ class ModelSpec:
     channels: int = 1
     latent_dim: int = 16
     widths: tuple[int, int, int, int] = (128, 64, 32, 16)
+    latent_maps: tuple[int, ...] = ()
+    map_carry: float = 0.0
     label_dim: int = 16
     decoder_widths: tuple[int, ...] = ()
     classifier_width: int = 32
@@ -141,6 +146,12 @@ class ModelSpec:
             widths = getattr(self, name)
             if len(widths) != wanted or not all(type(w) is int and 1 <= w <= 4096 for w in widths):
                 raise WeightsError(f"spec: {name} must be {wanted} whole numbers from 1 to 4096")
+        if len(self.latent_maps) not in ((0,) if self.arch == "resnet18" else (0, 2)) or not all(
+            type(count) is int and 1 <= count <= 64 for count in self.latent_maps
+        ):
+            raise WeightsError("spec: latent_maps must be two whole numbers from 1 to 64, or none")
+        if not isinstance(self.map_carry, (int, float)) or not 0 <= self.map_carry <= 1:
+            raise WeightsError("spec: map_carry must be a number from 0 to 1")
         for name in ("label_in_encoder", "label_in_decoder"):
             if not isinstance(getattr(self, name), bool):
                 raise WeightsError(f"spec: {name} must be true or false")
@@ -175,7 +186,7 @@ class ModelSpec:
             raise WeightsError(f"spec: unknown field {unknown[0]!r} (made by a newer cvae?)")
         if "classes" not in raw:
             raise WeightsError("spec: no classes")
-        for key in ("classes", "widths", "decoder_widths"):
+        for key in ("classes", "widths", "decoder_widths", "latent_maps"):
             if key in raw and not isinstance(raw[key], list):
                 raise WeightsError(f"spec: {key} must be a list")
         values = {key: value for key, value in raw.items() if key != "style"}

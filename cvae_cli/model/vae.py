@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from cvae_cli.model.alignment import LatentAlignment
 from cvae_cli.model.autoencoder import Decoder, Encoder, ResidualDecoder
 from cvae_cli.model.classifiers import Classifier, ResidualClassifier
+from cvae_cli.model.latent_maps import Given, Inferred, Latent, map_shapes
 from cvae_cli.model.losses import bernoulli_nll, gaussian_nll, laplace_nll
 from cvae_cli.model.spec import ModelSpec
 
@@ -30,7 +32,10 @@ class ConditionalVAE(nn.Module):
     every label. Images are (B, C, H, W) float tensors in [0, 1] of the spec's canvas size; labels
     are (B,) int64.
 
-    Latents of all labels share a mean and nearly share a covariance (:class:`LatentAlignment`): a
+    With latent maps (:mod:`cvae_cli.model.latent_maps`) it is a hierarchy of three levels: the vector, and
+    maps at 1/4 and 1/2 of the canvas.
+
+    Latent vectors of all labels share a mean and nearly share a covariance (:class:`LatentAlignment`): a
     latent says where an image lies among those of its class.
     """
 
@@ -69,48 +74,85 @@ class ConditionalVAE(nn.Module):
         correlated, and ``logvar`` holds the marginals: enough to see which dimensions are in use, not
         to sample from.
         """
-        mu, logvar = self.encoder(x, y)
+        mu, logvar, _ = self.encoder(x, y)
         return self.alignment(mu, y), self.alignment.align_logvar(logvar, y)
 
-    def decode_logits(self, z: Tensor, y: Tensor) -> Tensor:
-        """Pixels before the sigmoid, (B, C, H, W)."""
-        return self.decoder(self.alignment.inverse(z, y), y)
+    def infer(self, x: Tensor, y: Tensor, *, with_maps: bool = True) -> Latent:
+        """What images say beyond their labels: means of the posteriors.
 
-    def decode(self, z: Tensor, y: Tensor) -> Tensor:
-        """Mean image in [0, 1], (B, C, H, W), of latents ``z`` (B, Z) drawn as labels ``y``."""
-        return torch.sigmoid(self.decode_logits(z, y))
+        Args:
+            x: (B, C, H, W).
+            y: (B,) int64.
+            with_maps: whether the latent maps are wanted too.
+        """
+        mu, _, features = self.encoder(x, y)
+        z = self.alignment(mu, y)
+        if not features or not with_maps:
+            return Latent(z)
+        inferred = Inferred(features)
+        self.decoder.infer(self.alignment.inverse(z, y), y, inferred)  # type: ignore[operator]
+        return Latent(z, tuple(inferred.maps))
+
+    def decode_logits(self, z: Tensor, y: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
+        """Pixels before the sigmoid, (B, C, H, W)."""
+        return self.decoder(self.alignment.inverse(z, y), y, Given(maps))
+
+    def decode(self, z: Tensor, y: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
+        """Mean image in [0, 1], (B, C, H, W), of latents drawn as labels.
+
+        Args:
+            z: (B, Z).
+            y: (B,) int64.
+            maps: residuals of the latent maps; none for the mean of their prior.
+        """
+        return torch.sigmoid(self.decode_logits(z, y, maps))
 
     def classify(self, x: Tensor) -> Tensor:
         """Logits, (B, K), of the label of images that come without one."""
         return self.classifier(x)
 
-    def relabel(self, mu: Tensor, targets: Tensor) -> Tensor:
+    def relabel(self, latent: Latent, y: Tensor | None, targets: Tensor) -> Tensor:
         """Draw each latent under several labels, in one batch.
 
         Args:
-            mu: (B, Z), from :meth:`encode`.
+            latent: from :meth:`infer`, or from the prior.
+            y: (B,) int64, the images' own labels, under which the maps' residuals are used in full; elsewhere
+                the share that the spec says is. ``None`` uses them in full everywhere, as for samples.
             targets: (B, T) int64.
 
         Returns:
             (B, T, C, H, W) in [0, 1].
         """
         batch, count = targets.shape
-        z = mu[:, None, :].expand(-1, count, -1).reshape(batch * count, -1)
-        tiles = self.decode(z, targets.reshape(-1))
+        z = latent.z[:, None, :].expand(-1, count, -1).reshape(batch * count, -1)
+        share = torch.ones_like(targets, dtype=torch.float32)
+        if y is not None:
+            share = torch.where(targets == y[:, None], share, share * self.spec.map_carry)
+        maps = [(each[:, None] * share[:, :, None, None, None]).flatten(0, 1) for each in latent.maps]
+        tiles = self.decode(z, targets.reshape(-1), maps)
         return tiles.unflatten(0, (batch, count))
 
-    def forward(self, x: Tensor, y: Tensor, noise: Tensor | None = None) -> Terms:
+    def draw_noise(self, count: int, generator: torch.Generator | None = None) -> Latent:
+        """``count`` samples of N(0, I) for every level, on the CPU: of the prior, or noise of a posterior."""
+        shapes = map_shapes(self.spec.latent_maps, self.spec.canvas_size)
+        z = torch.randn(count, self.spec.latent_dim, generator=generator)
+        return Latent(z, tuple(torch.randn(count, *shape, generator=generator) for shape in shapes))
+
+    def forward(self, x: Tensor, y: Tensor, noise: Latent | None = None) -> Terms:
         """Evidence lower bound by one sample of the posterior (reparameterised).
 
         Args:
             x: (B, C, H, W).
             y: (B,) int64.
-            noise: (B, Z) from N(0, I); drawn here by default.
+            noise: of every level, from :meth:`draw_noise`; drawn here by default.
         """
-        mu, logvar = self.encoder(x, y)
-        noise = torch.randn_like(mu) if noise is None else noise
+        mu, logvar, features = self.encoder(x, y)
+        noise = noise or self.draw_noise(len(x))
         # Sampled in the encoder's own space, where the dimensions are independent.
-        z = mu + noise * (0.5 * logvar).exp()
-        recon_loss = self.recon_loss(self.decoder(z, y), x)
+        z = mu + noise.z.to(mu.device) * (0.5 * logvar).exp()
+        residuals = Inferred(features, [each.to(mu.device) for each in noise.maps])
+        recon_loss = self.recon_loss(self.decoder(z, y, residuals), x)
         kl = self.alignment.kl(mu, logvar, y)
+        if features:
+            kl = kl + torch.as_tensor(residuals.kl).mean()
         return Terms(recon_loss=recon_loss, kl=kl, elbo=-(recon_loss + kl))

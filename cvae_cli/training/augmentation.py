@@ -5,18 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cvae_cli.data.augment import differentiable_augment, random_affine, random_flip
+from cvae_cli.data.augment import differentiable_augment, random_affine, random_flip, random_thickness
 from cvae_cli.training.recipes import Recipe
 
 
 def augment_inputs(x: Tensor, recipe: Recipe) -> Tensor:
-    """Training images as the model sees them, (B, C, H, W) in [0, 1]."""
+    """Training images as the model sees them, (B, C, H, W) in [0, 1]; all channels are changed alike."""
     options = recipe.augmentation
     if options.flips:
         x = random_flip(x)
     if options.affine_share:
         chosen = torch.rand(len(x), device=x.device) < options.affine_share
-        x = torch.where(chosen[:, None, None, None], random_affine(x, *options.affine), x)
+        changed = random_affine(x, *options.affine, stretch=options.stretch, elastic=options.elastic)
+        if options.thickness:
+            changed = random_thickness(changed, options.thickness)
+        x = torch.where(chosen[:, None, None, None], changed, x)
     return x
 
 

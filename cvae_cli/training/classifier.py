@@ -42,7 +42,8 @@ def pretrain_classifier(
     steps = recipe.classifier.pretrain_epochs * max(len(y) // batch, recipe.min_steps)
     network = classifier
     if isinstance(classifier, ResidualClassifier):
-        network = classifier.with_batch_norm().requires_grad_(True)
+        network = classifier.with_batch_norm()
+    network.requires_grad_(True)
     optimizer = torch.optim.Adam(network.parameters())
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
     order: list[Tensor] = []
@@ -60,3 +61,5 @@ def pretrain_classifier(
         progress(step + 1, steps)
     if isinstance(classifier, ResidualClassifier) and isinstance(network, ResidualClassifier):
         classifier.fold(network)
+    if recipe.classifier.frozen:
+        classifier.requires_grad_(False)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cvae_cli.model.alignment import LatentAlignment
+from cvae_cli.model.autoencoder import Encoded
 from cvae_cli.training.recipes import AlignmentRecipe
 
 _FIT_INTERVAL = 50
@@ -69,7 +70,7 @@ class LatentMoments(nn.Module):
     def fit_exactly(
         self,
         alignment: LatentAlignment,
-        encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        encode: Callable[[Tensor, Tensor], Encoded],
         images: Tensor,
         y: Tensor,
     ) -> None:
@@ -77,7 +78,7 @@ class LatentMoments(nn.Module):
 
         Args:
             alignment: of the EMA.
-            encode: its encoder, from (B, C, H, W) uint8 images and labels to ``mu`` and ``logvar``.
+            encode: its encoder, from (B, C, H, W) uint8 images and labels.
             images: (N, C, H, W) uint8, real training images.
             y: (N,) int64.
         """
@@ -88,7 +89,7 @@ class LatentMoments(nn.Module):
             encode(part.to(device), labels.to(device))
             for part, labels in zip(images.split(_BATCH), y.split(_BATCH), strict=True)
         ]
-        mu, logvar = torch.cat([mu for mu, _ in encoded]), torch.cat([logvar for _, logvar in encoded])
+        mu, logvar = torch.cat([each.mu for each in encoded]), torch.cat([each.logvar for each in encoded])
         moments = _moments(mu, logvar, y.to(device), len(self.share))
         alignment.fit(*moments, images=len(y), strength=self.recipe.strength)
 

@@ -13,7 +13,7 @@ from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.model.canvas import from_canvas, to_canvas
 from cvae_cli.training.classifier import pretrain_classifier
 from cvae_cli.training.compat import pl
-from cvae_cli.training.objective import Objective
+from cvae_cli.training.objective import Objective, Truth
 from cvae_cli.training.recipes import Recipe
 
 _CLASS_IMAGES = 20_000
@@ -59,7 +59,9 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
             # Labels and noise are drawn by each process for itself, or all would draw the same; the order
             # of the images has a generator of its own, which they share.
             torch.manual_seed(self._seed + _RANK_STRIDE * (1 + self.trainer.global_rank))
-        if not self.recipe.classifier.pretrain_epochs or networks.steps > 0:
+        if networks.steps > 0:
+            return
+        if not self.recipe.classifier.pretrain_epochs:
             return
         classifier = networks.model.classifier
         if self.trainer.is_global_zero:
@@ -75,13 +77,15 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         state = self.trainer.strategy.broadcast(classifier.state_dict())
         classifier.load_state_dict(state)
         networks.ema.classifier.load_state_dict(state)
+        self.objective.feature_style.fit(classifier, self.class_images.images, self.class_images.labels)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """One step's loss."""
         # Checked in every step, since a run that is resumed within an epoch has no start of it.
         if self.current_epoch >= self.recipe.fine_tuning_begins(int(self.trainer.max_epochs or 0)):
             self.objective.begin_fine_tuning(self.class_images.images, self.class_images.labels)
-        terms = self.objective.training_terms(*batch)
+        images, y, *truth = batch
+        terms = self.objective.training_terms(images, y, Truth(*truth) if truth else None)
         self.terms = {name: value.detach() for name, value in terms.items()}
         self.log_dict(self.terms)
         return terms["loss"]
@@ -130,9 +134,9 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
             return
         spec, model = self.recipe.spec, self.objective.networks.ema
         images, y = images[:_PICTURE_ROWS], y[:_PICTURE_ROWS]
-        mu, _ = model.encode(to_canvas(images, spec.canvas_size), y)
+        latent = model.infer(to_canvas(images, spec.canvas_size), y)
         every = torch.arange(spec.num_classes, device=y.device).expand(len(y), -1)
-        tiles = from_canvas(model.relabel(mu, every), spec.image_size)  # (N, K, C, H, W)
+        tiles = from_canvas(model.relabel(latent, y, every), spec.image_size)  # (N, K, C, H, W)
         own = tiles[torch.arange(len(y)), y]
         rows = torch.cat([images[:, None], tiles], dim=1)
         writer.add_image("reconstruction", _mosaic(torch.stack([images, own])), self.current_epoch)

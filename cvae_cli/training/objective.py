@@ -8,21 +8,39 @@ optimiser serve all three.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cvae_cli.data.augment import differentiable_augment
 from cvae_cli.model import losses
+from cvae_cli.model.autoencoder import Encoded
 from cvae_cli.model.canvas import to_canvas
 from cvae_cli.model.classifiers import ResidualClassifier
+from cvae_cli.model.latent_maps import Inferred, map_shapes
 from cvae_cli.training.augmentation import augment_for_classifier, augment_inputs
 from cvae_cli.training.latent_moments import LatentMoments
 from cvae_cli.training.networks import Networks, frozen
 from cvae_cli.training.recipes import LossWeights, Recipe
-from cvae_cli.training.style_targets import StyleTargets
+from cvae_cli.training.style_targets import FeatureStyle, StyleTargets
 
 Terms = dict[str, Tensor]
+
+
+class Truth(NamedTuple):
+    """What some tiles should look like.
+
+    Attributes:
+        images: (B, C, H, W) uint8, the counterparts; anything where none is known.
+        labels: (B,) int64, their labels.
+        known: (B,) bool, whether there is one.
+    """
+
+    images: Tensor
+    labels: Tensor
+    known: Tensor
 
 
 class Objective(nn.Module):
@@ -34,6 +52,7 @@ class Objective(nn.Module):
         self.recipe = recipe
         self.networks = Networks(recipe)
         self.style_targets = StyleTargets(recipe.spec)
+        self.feature_style = FeatureStyle(recipe.spec, self.networks.model.classifier)
         spec = recipe.spec
         self.latent_moments = LatentMoments(recipe.alignment, spec.num_classes, spec.latent_dim)
 
@@ -76,26 +95,34 @@ class Objective(nn.Module):
             self.align_ema(images, y)
             self.networks.freeze_encoder()
 
-    def training_terms(self, images: Tensor, y: Tensor) -> Terms:
+    def training_terms(self, images: Tensor, y: Tensor, truth: Truth | None = None) -> Terms:
         """One step's terms; ``loss`` is the sum to minimise.
 
         Args:
             images: (B, C, H, W) uint8.
             y: (B,) int64.
+            truth: where the training images are paired, what the tiles should look like.
         """
         weights, networks, model = self.weights, self.networks, self.networks.model
-        x = augment_inputs(self.to_input(images), self.recipe)
-        target = other_labels(y, self.recipe.spec.num_classes)
+        x, target, true = self.to_input(images), other_labels(y, self.recipe.spec.num_classes), None
+        if truth is None:
+            x = augment_inputs(x, self.recipe)
+        else:
+            target = torch.where(truth.known, truth.labels, target)
+            # As channels of one image, so that both are changed alike.
+            both = augment_inputs(torch.cat([x, self.to_input(truth.images)], dim=1), self.recipe)
+            x, true = both.chunk(2, dim=1)
 
         # The image itself is drawn without the alignment: there and back is the same, and an alignment
         # that lags cannot be exploited.
-        mu, logvar = self._encode(x, y)
+        mu, logvar, features = self._encode(x, y)
         # Half of the time a sample, as the bound requires, half the mean, as relabelling uses it;
         # independently for both, or the decoder could tell by the noise which of them it is to draw.
         own_latent, tile_latent = (_sample_or_mean(mu, logvar) for _ in range(2))
         aligned = model.alignment.inverse(model.alignment(tile_latent, y), target)
+        maps = Inferred(features, self._map_noise(len(x), x.device), carry=self.recipe.spec.map_carry)
         # One pass of the decoder draws both, the image as itself and as something else.
-        logits = model.decoder(torch.cat([own_latent, aligned]), torch.cat([y, target]))
+        logits = model.decoder(torch.cat([own_latent, aligned]), torch.cat([y, target]), maps)
         own_logits, tile_logits = logits.chunk(2)
         tile = torch.sigmoid(tile_logits)
 
@@ -103,17 +130,29 @@ class Objective(nn.Module):
         # Relative to N(class mean, I), not to the prior in the shared space: that follows the latents,
         # and they would shrink together without end.
         kl = losses.gaussian_kl(mu.float() - model.alignment.class_mean[y], logvar)
-        terms = {"recon_loss": recon_loss, "kl": kl, "elbo": -(recon_loss + kl)}
-        loss = weights.recon * recon_loss + weights.kl * kl
+        loss = weights.recon * recon_loss + weights.kl * F.relu(kl - weights.free_nats)
+        terms = {"recon_loss": recon_loss}
+        if features:
+            terms["kl_maps"] = torch.as_tensor(maps.kl).mean()
+            loss = loss + weights.kl * weights.map_kl * terms["kl_maps"]
+            kl = kl + terms["kl_maps"]
+        terms |= {"kl": kl, "elbo": -(recon_loss + kl)}
         if weights.sharpness:
             terms["sharpness"] = losses.absolute_error(own_logits, x)
             loss = loss + weights.sharpness * terms["sharpness"]
+        if truth is not None and true is not None:
+            terms["pairs"] = self._truth_error(tile_logits, true, truth.known)
+            loss = loss + weights.pairs * terms["pairs"]
         if not self.recipe.classifier.frozen:
             terms["classifier"] = self._classifier_loss(x, y)
             loss = loss + terms["classifier"]
         if weights.cycle:
             terms["cycle"] = self._cycle(tile, target, tile_latent, y)
             loss = loss + weights.cycle * terms["cycle"]
+        if weights.feature_style:
+            classifier = networks.model.classifier
+            terms["feature_style"] = self.feature_style.difference(classifier, x, y, tile, target)
+            loss = loss + weights.feature_style * terms["feature_style"]
         if weights.style:
             terms["style"] = self.style_targets.difference(x, y, tile, target)
             loss = loss + weights.style * terms["style"]
@@ -135,11 +174,28 @@ class Objective(nn.Module):
         terms["loss"] = loss
         return terms
 
-    def _encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """``mu`` and ``logvar`` of the encoder, which learns from them unless it is frozen."""
+    def _encode(self, x: Tensor, y: Tensor) -> Encoded:
+        """What the encoder says, which learns from it unless it is frozen."""
         encoder = self.networks.model.encoder
-        mu, logvar = frozen(encoder, x, y) if self.networks.fine_tuning else encoder(x, y)
-        return mu, logvar
+        encoded: Encoded = frozen(encoder, x, y) if self.networks.fine_tuning else encoder(x, y)
+        return encoded
+
+    def _map_noise(self, count: int, device: torch.device) -> list[Tensor]:
+        """Noise of the latent maps: for each image of a batch from N(0, 1), or none."""
+        spec = self.recipe.spec
+        sampled = torch.randint(0, 2, (count, 1, 1, 1), device=device)
+        shapes = map_shapes(spec.latent_maps, spec.canvas_size)
+        return [sampled * torch.randn(count, *shape, device=device) for shape in shapes]
+
+    def _truth_error(self, tile_logits: Tensor, true: Tensor, known: Tensor) -> Tensor:
+        """How far tiles are from their counterparts, weighed as reconstructions are."""
+        # Where nothing is known the tile is compared with itself, at no gradient: choosing the others would
+        # wait for the device.
+        each = known[:, None, None, None]
+        logits = torch.where(each, tile_logits, tile_logits.detach())
+        true = torch.where(each, true, torch.sigmoid(tile_logits.detach()))
+        error = self.weights.recon * self.networks.model.recon_loss(logits, true)
+        return error + self.weights.sharpness * losses.absolute_error(logits, true)
 
     def _classifier_loss(self, x: Tensor, y: Tensor) -> Tensor:
         x = augment_for_classifier(x, self.recipe)
@@ -149,7 +205,7 @@ class Objective(nn.Module):
         """How far the latents of tiles are from the latents that they were drawn from."""
         alignment = self.networks.model.alignment
         some = slice(max(1, round(self.recipe.cycle_share * len(tile))))
-        again = alignment(self._encode(tile[some], target[some])[0], target[some])
+        again = alignment(self._encode(tile[some], target[some]).mu, target[some])
         # Compared where the decoder would take them to draw the image itself again.
         returned = alignment.inverse(again, y[some])
         return (returned - latent[some].detach()).square().sum(dim=1).mean()
@@ -243,10 +299,10 @@ class Objective(nn.Module):
         """
         model, weights = self.networks.ema, self.weights
         x = self.to_input(images)
-        mu, _ = model.encode(x, y)
+        latent = model.infer(x, y)
         target = other_labels(y, self.recipe.spec.num_classes)
         bound = model(x, y)
-        own, tile = model.decode(mu, y), model.decode(mu, target)
+        own, tile = model.relabel(latent, y, torch.stack([y, target], dim=1)).unbind(dim=1)
         logits = model.classify(tile).float()
         objective = weights.recon * bound.recon_loss + weights.kl * bound.kl
         if weights.sharpness:

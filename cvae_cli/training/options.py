@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from cvae_cli.data import datasets, folders
+from cvae_cli.data import datasets, folders, pairs
 from cvae_cli.data.labelled import SPLIT_SEED, LabelledImages, hold_out
 from cvae_cli.errors import UserError
 from cvae_cli.training import recipes
@@ -40,6 +40,7 @@ class TrainOptions:
     channels: int | None = None
     arch: str = "auto"
     label_blind: bool = False
+    pairs: str = "auto"
 
     @property
     def name(self) -> str:
@@ -61,6 +62,8 @@ class TrainOptions:
             parts.append(f"--learning-rate {self.learning_rate:g}")
         if self.precision != "auto":
             parts.append(f"--precision {self.precision}")
+        if self.pairs != "auto":
+            parts.append(f"--pairs {self.pairs}")
         if self.devices * self.num_nodes > 1:
             parts.append(f"--devices {self.devices} --num-nodes {self.num_nodes}")
         return " ".join(parts)
@@ -129,6 +132,11 @@ def _own(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Labell
         left_out += unusable
     training, validation = parts["train"], parts.get("val")
     folders.check_counts(training, folder)
+    pairing = pairs.examine(training)
+    if pairing is None or not pairing.believed or options.pairs == "never" or options.arch == "resnet18":
+        training = replace(training, counterparts=None)
+    else:
+        recipe = recipes.with_pairs(recipe)
     if validation is None or not len(validation):
         training, validation = hold_out(training, recipe.validation_images)
     else:
@@ -145,6 +153,7 @@ def _own(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Labell
                 validation=len(validation),
                 test=len(parts["test"]),
                 left_out=left_out,
+                pairing=None if pairing is None else replace(pairing, used=training.counterparts is not None),
             )
         )
     return recipe, training, validation

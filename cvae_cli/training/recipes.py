@@ -17,6 +17,15 @@ class LossWeights:
     """Of the negative log-likelihood, nats per image."""
     kl: float = 1.0
     """Of the KL divergence, nats per image: with ``recon`` = ``kl`` = 1 the sum of both is -ELBO."""
+    map_kl: float = 1.0
+    """Of the latent maps' KL divergence, times ``kl``: where it is above 1, what can be said by the latent
+    vector, which is carried to other labels, is said by it."""
+    free_nats: float = 0.0
+    """KL divergence of the latent vector that costs nothing (Kingma et al. 2016, "Improved variational
+    inference with inverse autoregressive flow", appendix C.8), for the same reason."""
+    pairs: float = 1.0
+    """Of the error of a tile against its true counterpart, where the training images are paired: the
+    likelihood and the sharpness, as of a reconstruction."""
     target: float = 10.0
     """Of the classifier's cross-entropy on tiles drawn with a random other label. It is what makes the
     decoder use its label."""
@@ -34,6 +43,9 @@ class LossWeights:
     perceptual: float = 0.0
     """Of the difference between an image and its reconstruction in the classifier's feature maps (Johnson
     et al. 2016, "Perceptual losses"); with a frozen classifier only."""
+    feature_style: float = 0.0
+    """Of the difference between an image and its tile in the second moments of a frozen classifier's feature
+    maps, in standard deviations within their class: how strokes end, outlines, textures."""
     style: float = 0.0
     """Of the difference in style between an image and its tile: strokes and silhouettes in standard
     deviations within their class, colours as shares of the range."""
@@ -98,6 +110,12 @@ class AugmentationRecipe:
     that the data set does not hold."""
     affine: tuple[float, float, float, float] = (5.0, 0.07, 0.02, 0.12)
     """Their largest rotation (degrees), change of scale, shift and shear (shares of the side)."""
+    stretch: float = 0.0
+    """Largest change of the width alone, as a share of it; of the same images."""
+    thickness: float = 0.0
+    """How far strokes may be thinned or thickened: 1 for a pixel on either side; of the same images."""
+    elastic: float = 0.0
+    """Largest displacement, as a share of half the side, of a smooth distortion; of the same images."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +197,7 @@ MNIST = Recipe(
         canvas_size=32,
         channels=1,
         latent_dim=64,
+        latent_maps=(4, 2),
         widths=(128, 64, 32, 16),
         label_dim=32,
         polarity="light-on-dark",
@@ -188,10 +207,22 @@ MNIST = Recipe(
     ),
     batch_size=64,
     optimizer=OptimizerRecipe(learning_rate=2e-3),
-    loss=LossWeights(kl=0.15, target=25.0, realism=8.0, cycle=1.5, sharpness=2.5, style=5.0),
+    loss=LossWeights(
+        kl=0.15,
+        map_kl=3.0,
+        free_nats=30.0,
+        target=25.0,
+        realism=8.0,
+        cycle=1.5,
+        sharpness=2.5,
+        feature_style=60.0,
+        style=5.0,
+    ),
     discriminator=DiscriminatorRecipe(learning_rate_factor=2.0),
-    classifier=ClassifierRecipe(square=0.5),
-    augmentation=AugmentationRecipe(affine_share=0.3),
+    classifier=ClassifierRecipe(pretrain_epochs=2, frozen=True, square=0.5),
+    augmentation=AugmentationRecipe(
+        affine_share=0.5, affine=(5.0, 0.1, 0.03, 0.2), stretch=0.15, thickness=0.7, elastic=0.06
+    ),
 )
 
 CIFAR10 = Recipe(
@@ -249,7 +280,7 @@ CIFAR10 = Recipe(
 
 SILHOUETTES = replace(
     MNIST,
-    spec=replace(MNIST.spec, kind=ImageKind.SILHOUETTES, margin=1 / 28),
+    spec=replace(MNIST.spec, kind=ImageKind.SILHOUETTES, margin=1 / 28, latent_maps=()),
     # Prints, weaves and seams are not strokes: the likelihood alone would leave them grey.
     loss=LossWeights(
         recon=0.5, kl=0.06, target=20.0, realism=8.0, cycle=0.5, sharpness=1.5, features=20.0, style=5.0
@@ -291,6 +322,22 @@ def for_images(kind: ImageKind, classes: tuple[str, ...], image_size: int, chann
     return replace(recipe, spec=spec, min_steps=_MIN_STEPS)
 
 
+def with_pairs(recipe: Recipe) -> Recipe:
+    """A recipe for training images that are paired: what stays is told by the truth.
+
+    The terms that stand in for it elsewhere would only contradict it where they are wrong.
+    """
+    loss = replace(
+        recipe.loss,
+        style=0.0,
+        feature_style=0.0,
+        cycle=0.0,
+        target=0.4 * recipe.loss.target,
+        realism=0.4 * recipe.loss.realism,
+    )
+    return replace(recipe, loss=loss)
+
+
 def resnet18(recipe: Recipe, data: str, *, label_blind: bool) -> Recipe:
     """The prior work's networks and schedule for the images of another recipe.
 
@@ -306,6 +353,7 @@ def resnet18(recipe: Recipe, data: str, *, label_blind: bool) -> Recipe:
         recipe.spec,
         arch="resnet18",
         decoder_widths=(),
+        latent_maps=(),
         latent_dim=256,
         likelihood="gaussian",
         label_in_decoder=not label_blind,

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, RandomSampler, Sampler, WeightedRandomS
 
 from cvae_cli import storage
 from cvae_cli.data.labelled import LabelledImages
+from cvae_cli.data.pairs import WithCounterparts
 from cvae_cli.errors import DataError, UserError
 from cvae_cli.model import registry
 from cvae_cli.model.device import resolve_device
@@ -237,8 +238,9 @@ def _loader(data: LabelledImages, recipe: Recipe, options: TrainerOptions) -> Da
     # Processes that train together take turns in one order.
     shared = torch.Generator().manual_seed(options.seed) if options.processes > 1 else None
     # Batches are slices of one tensor in memory: worker processes would only copy them around.
+    source: Any = data if data.counterparts is None else WithCounterparts(data)
     return DataLoader(
-        data,  # type: ignore[arg-type]
+        source,
         batch_size=recipe.batch_size // options.processes,
         sampler=_sampler(data, recipe, shared),
         drop_last=True,
@@ -261,7 +263,7 @@ def _sampler(data: LabelledImages, recipe: Recipe, generator: torch.Generator | 
     return WeightedRandomSampler(weights.tolist(), max(len(data), least), generator=generator)
 
 
-def _as_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _as_is(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return batch
 
 

@@ -11,6 +11,7 @@ from cvae_cli.errors import UserError
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.model import registry
 from cvae_cli.model.device import bf16_is_fast, resolve_device
+from cvae_cli.model.latent_maps import Latent
 
 MNIST = registry.shipped()["mnist"]
 
@@ -78,11 +79,11 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(
     sizes = []
     relabel = relabeller.model.relabel
 
-    def small_memory(mu: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(mu))
-        if len(mu) > 2:
+    def small_memory(latent: Latent, y: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(wanted))
+        if len(wanted) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return relabel(mu, wanted)
+        return relabel(latent, y, wanted)
 
     monkeypatch.setattr(relabeller.model, "relabel", small_memory)
     assert np.array_equal(relabeller.draw(images, labels, targets), expected)

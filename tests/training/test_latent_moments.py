@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cvae_cli.model.alignment import LatentAlignment
+from cvae_cli.model.autoencoder import Encoded
 from cvae_cli.training.latent_moments import LatentMoments
 from cvae_cli.training.recipes import AlignmentRecipe
 
@@ -38,7 +39,7 @@ def test_an_exact_fit_takes_every_image() -> None:
     mu, logvar, y = latents(1300)
     index = torch.arange(1300)[:, None, None, None]
     moments.fit_exactly(
-        alignment, lambda part, labels: (mu[part[:, 0, 0, 0]], logvar[part[:, 0, 0, 0]]), index, y
+        alignment, lambda part, labels: Encoded(mu[part[:, 0, 0, 0]], logvar[part[:, 0, 0, 0]]), index, y
     )
     shared = alignment(mu, y)
     for label in (0, 1):

@@ -6,7 +6,7 @@ from helpers import small_recipe
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.model.vae import ConditionalVAE
 from cvae_cli.training.networks import Networks, frozen
-from cvae_cli.training.recipes import CIFAR10, MNIST
+from cvae_cli.training.recipes import CIFAR10, MNIST, SILHOUETTES
 
 
 def test_frozen_passes_gradients_through_but_keeps_none(small_spec: ModelSpec) -> None:
@@ -44,5 +44,7 @@ def test_a_recipe_decides_which_networks_there_are() -> None:
     assert digits.feature_discriminator is None
     assert photographs.feature_discriminator is not None
     assert [len(networks.parameter_groups()) for networks in (digits, photographs)] == [2, 3]
-    assert all(value.requires_grad for value in digits.model.classifier.parameters())
-    assert not any(value.requires_grad for value in photographs.model.classifier.parameters())
+    for networks in (digits, photographs):
+        assert not any(value.requires_grad for value in networks.model.classifier.parameters())
+    clothes = Networks(small_recipe(SILHOUETTES))
+    assert all(value.requires_grad for value in clothes.model.classifier.parameters())

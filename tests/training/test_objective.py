@@ -8,7 +8,8 @@ from helpers import small_recipe
 
 from cvae_cli.model.spec import ImageKind
 from cvae_cli.training import recipes
-from cvae_cli.training.objective import Objective, other_labels
+from cvae_cli.training.augmentation import augment_inputs
+from cvae_cli.training.objective import Objective, Truth, other_labels
 from cvae_cli.training.recipes import CIFAR10, MNIST, ClassifierRecipe
 
 DIGITS, PHOTOS = small_recipe(MNIST), small_recipe(CIFAR10)
@@ -27,21 +28,56 @@ def build(recipe: recipes.Recipe) -> Objective:
 
 
 def test_a_step_names_its_terms_and_sums_them() -> None:
-    objective = build(DIGITS)
+    objective = build(replace(DIGITS, classifier=replace(DIGITS.classifier, frozen=False)))
     terms = objective.training_terms(*images_of(DIGITS, 20))
     weights = DIGITS.loss
     factors = {
-        "recon_loss": weights.recon, "kl": weights.kl, "sharpness": weights.sharpness, "classifier": 1.0,
-        "target": weights.target, "cycle": weights.cycle, "style": weights.style, "discriminator": 1.0,
-        "realism": weights.realism,
+        "recon_loss": weights.recon, "kl_maps": weights.kl * weights.map_kl, "sharpness": weights.sharpness,
+        "classifier": 1.0, "target": weights.target, "cycle": weights.cycle, "style": weights.style,
+        "feature_style": weights.feature_style, "discriminator": 1.0, "realism": weights.realism,
     }  # fmt: skip
-    assert set(terms) == {*factors, "elbo", "loss"}
+    assert set(terms) == {*factors, "kl", "elbo", "loss"}
     assert all(factor > 0 for factor in factors.values())
     total = sum(factor * float(terms[name].detach()) for name, factor in factors.items())
+    of_vector = float((terms["kl"] - terms["kl_maps"]).detach())
+    total += weights.kl * max(0.0, of_vector - weights.free_nats)
     assert float(terms["loss"].detach()) == pytest.approx(total, rel=1e-5)
     assert float(terms["elbo"].detach()) == pytest.approx(
         -float((terms["recon_loss"] + terms["kl"]).detach())
     )
+
+
+def test_what_the_vector_says_for_free_costs_nothing() -> None:
+    free = replace(DIGITS, loss=replace(DIGITS.loss, free_nats=1e6))
+    losses = []
+    for factor in (0.0, 1.0):
+        objective = build(replace(free, loss=replace(free.loss, kl=factor, map_kl=0.0)))
+        losses.append(float(objective.training_terms(*images_of(free))["loss"].detach()))
+    assert losses[0] == losses[1]
+
+
+def test_a_tile_is_held_against_its_true_counterpart() -> None:
+    recipe = recipes.with_pairs(DIGITS)
+    objective = build(recipe)
+    images, y = images_of(recipe)
+    counterparts, labels = images_of(recipe)[0], (y + 1) % 10
+    known = torch.tensor([True] * 4 + [False] * 4)
+    terms = objective.training_terms(images, y, Truth(counterparts, labels, known))
+    assert not {"style", "feature_style", "cycle"} & set(terms)
+    (gradient,) = torch.autograd.grad(terms["pairs"], objective.networks.model.decoder.out.weight)
+    assert gradient.abs().sum() > 0
+    # The less the truth is known, the less it asks for.
+    none = objective.training_terms(images, y, Truth(counterparts, labels, torch.zeros(8, dtype=torch.bool)))
+    (gradient,) = torch.autograd.grad(none["pairs"], objective.networks.model.decoder.out.weight)
+    assert gradient.abs().sum() == 0
+
+
+def test_an_image_and_its_counterpart_are_changed_alike() -> None:
+    recipe = replace(DIGITS, augmentation=replace(DIGITS.augmentation, affine_share=1.0))
+    image = torch.rand(6, 1, 32, 32)
+    one, other = augment_inputs(torch.cat([image, image], dim=1), recipe).chunk(2, dim=1)
+    assert torch.equal(one, other)
+    assert (one - image).abs().mean() > 0.01
 
 
 def test_the_target_term_trains_the_decoder_and_not_the_classifier() -> None:
