@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from cvae_cli.cli import options
 from cvae_cli.cli.console import make_console, verbosity, visible
 from cvae_cli.cli.progress import ProgressDisplay
 from cvae_cli.cli.tables import MAX_PAIR_CLASSES, print_metrics, print_pairs
+
+if TYPE_CHECKING:
+    from cvae_cli.data.pairs import Pairing
 
 
 @click.command("evaluate", short_help="Measure a model on real test images, with an independent judge.")
@@ -55,8 +58,12 @@ def command(as_json: bool, **asked: Any) -> None:
         console.print(f"evaluating {visible(asked['model'])} ...", markup=False)
     from cvae_cli.evaluation.run import EvaluateOptions, evaluate
 
+    def found_pairs(pairing: Pairing) -> None:
+        if verbosity() >= 0:
+            console.print(_describe(pairing), markup=False)
+
     with ProgressDisplay(console) as display:
-        found = evaluate(EvaluateOptions(**asked), display.update)
+        found = evaluate(EvaluateOptions(**asked), display.update, found_pairs)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
     else:
@@ -70,3 +77,14 @@ def command(as_json: bool, **asked: Any) -> None:
         )
         for picture in found.pictures:
             console.print(f"-> {visible(picture)}", markup=False)
+
+
+def _describe(pairing: Pairing) -> str:
+    """Whether tiles have a truth to be compared with, and why not."""
+    shared = f"{pairing.images} test images share {pairing.names} names"
+    if pairing.believed:
+        return f"paired: {shared}; tiles are compared with what is really there"
+    return (
+        f"not paired: {shared}, but that may be chance: images of one name are more alike than others in "
+        f"{pairing.nearer:.0%} of cases (by chance 50%)"
+    )

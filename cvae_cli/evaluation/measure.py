@@ -12,6 +12,7 @@ from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.evaluation import metrics, style
 from cvae_cli.evaluation.report import Better, Metric, Unit
 from cvae_cli.evaluation.tiles import CYCLES, Progress, Tiles, draw_all
+from cvae_cli.evaluation.truth import Truth, measure_references
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.predict import Judge, Predictions
 
@@ -27,6 +28,7 @@ def measure(
     test: LabelledImages,
     train: LabelledImages,
     progress: Progress = lambda step, done, total: None,
+    truth: Truth | None = None,
 ) -> tuple[Tiles, tuple[Metric, ...]]:
     """Every metric of a model.
 
@@ -36,15 +38,17 @@ def measure(
         test: images that neither has seen.
         train: images that both may have seen: to fit the probe for leakage, and as a reference.
         progress: called as the work goes on.
+        truth: what tiles of the test images are held against, where those are paired.
 
     Returns:
         What is kept of all tiles, and the metrics in the order in which they are shown.
     """
-    tiles = draw_all(relabeller, judge, test, progress)
+    tiles = draw_all(relabeller, judge, test, progress, truth)
     real = judge.predict(test.images.numpy())
     found = [
         *_obedience(tiles, real, test),
         *_preservation(relabeller, tiles, test),
+        *_truth(tiles, truth, test, train, progress),
         _leakage(relabeller, test, train, progress),
         *_realism(judge, tiles, torch.from_numpy(real.features), test, train, progress),
         *_likelihood(relabeller, test),
@@ -56,7 +60,14 @@ def sample(data: LabelledImages, limit: int | None) -> LabelledImages:
     """All images, or a random sample of them, always the same one."""
     if limit is None or limit >= len(data):
         return data
-    return data.subset(torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:limit])
+    return data.subset(sampled(len(data), limit))
+
+
+def sampled(count: int, limit: int | None) -> torch.Tensor:
+    """Which of ``count`` images :func:`sample` takes; (N,) int64."""
+    if limit is None or limit >= count:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:limit]
 
 
 def _obedience(tiles: Tiles, real: Predictions, test: LabelledImages) -> Iterator[Metric]:
@@ -106,6 +117,37 @@ def _preservation(relabeller: Relabeller, tiles: Tiles, test: LabelledImages) ->
             _mean(correlations),
             f"style kept, r of {name}",
             references={"one prototype per class": 0.0},
+            is_key=True,
+        )
+
+
+def _truth(
+    tiles: Tiles, truth: Truth | None, test: LabelledImages, train: LabelledImages, progress: Progress
+) -> Iterator[Metric]:
+    """How like what is really there the tiles are."""
+    if truth is None or tiles.likeness is None:
+        return
+    found = tiles.likeness
+    beside = measure_references(truth, test, train, lambda done, total: progress("truth", done, total))
+    sizes = [len(candidates) for candidates in truth.candidates if len(candidates)]
+    among = f"{max(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+    yield Metric(
+        "truth_error",
+        found.error,
+        "error to the truth",
+        Unit.GREY_LEVELS,
+        Better.LOWER,
+        {name: each.error for name, each in beside.items()},
+        is_key=True,
+    )
+    for count, title in ((1, f"truth nearest of {among}"), (5, f"truth in the first five of {among}")):
+        yield Metric(
+            f"truth_rank_{count}",
+            found.share_within(count),
+            title,
+            Unit.SHARE,
+            Better.HIGHER,
+            {name: each.share_within(count) for name, each in beside.items()},
             is_key=True,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,12 +13,14 @@ from cvae_cli import storage
 from cvae_cli.data import datasets, folders
 from cvae_cli.data.catalogue import NAMES
 from cvae_cli.data.labelled import LabelledImages
+from cvae_cli.data.pairs import Pairing
 from cvae_cli.errors import DataError, OutputError, UserError
-from cvae_cli.evaluation.measure import measure, sample
+from cvae_cli.evaluation.measure import measure, sample, sampled
 from cvae_cli.evaluation.pictures import check_pictures, write_pictures
 from cvae_cli.evaluation.report import Evaluation
 from cvae_cli.evaluation.style import check_available
 from cvae_cli.evaluation.tiles import Progress
+from cvae_cli.evaluation.truth import examine, make_truth
 from cvae_cli.images.discover import discover
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.files import check_fits, judge_of
@@ -60,8 +62,17 @@ class EvaluateOptions:
     precision: str = "auto"
 
 
-def evaluate(options: EvaluateOptions, progress: Progress = lambda step, done, total: None) -> Evaluation:
+def evaluate(
+    options: EvaluateOptions,
+    progress: Progress = lambda step, done, total: None,
+    found_pairs: Callable[[Pairing], None] = lambda pairing: None,
+) -> Evaluation:
     """Measure a model on real test images.
+
+    Args:
+        options: what the user asked for.
+        progress: called as the work goes on.
+        found_pairs: called before anything is drawn, if test images of different classes share names.
 
     Raises:
         UserError: an unknown model, a judge or a data set that does not fit it, or a missing extra.
@@ -78,6 +89,12 @@ def evaluate(options: EvaluateOptions, progress: Progress = lambda step, done, t
         )
     test, train = _load(name, options.data_dir, card)
     judge = Judge(_judge_file(options, card, name, train, test, progress), device=options.device)
+    pairing = examine(test, train)
+    if pairing is not None:
+        found_pairs(pairing)
+    # Of all test images, however few are drawn.
+    is_paired = pairing is not None and pairing.believed
+    truth = make_truth(test, sampled(len(test), options.limit)) if is_paired else None
     test = sample(test, options.limit)
     relabeller = Relabeller(
         card.file,
@@ -85,7 +102,7 @@ def evaluate(options: EvaluateOptions, progress: Progress = lambda step, done, t
         precision=options.precision,
         batch_size=min(batch_size(card.spec), len(test)),
     )
-    tiles, metrics = measure(relabeller, judge, test, train, progress)
+    tiles, metrics = measure(relabeller, judge, test, train, progress, truth)
     pictures = () if options.out is None else write_pictures(options.out, relabeller, tiles, test)
     return Evaluation(
         model=card.name,

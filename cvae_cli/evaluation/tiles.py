@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.evaluation import style
+from cvae_cli.evaluation.truth import Likeness, Truth, compare
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.predict import Judge
 
@@ -42,6 +44,8 @@ class Tiles:
     """Grey levels, after ``CYCLES`` cycles."""
     reversibility: float = 0.0
     """Grey levels."""
+    likeness: Likeness | None = None
+    """To their true counterparts, where the test images are paired."""
 
     def pairs(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """(K, K): share of the tiles of a source class in which the judge recognises the target.
@@ -75,7 +79,13 @@ class Tiles:
         return np.concatenate(chosen)
 
 
-def draw_all(relabeller: Relabeller, judge: Judge, test: LabelledImages, progress: Progress) -> Tiles:
+def draw_all(
+    relabeller: Relabeller,
+    judge: Judge,
+    test: LabelledImages,
+    progress: Progress,
+    truth: Truth | None = None,
+) -> Tiles:
     """Draw every image under every label, judge and measure the tiles, and relabel them back.
 
     Args:
@@ -83,6 +93,7 @@ def draw_all(relabeller: Relabeller, judge: Judge, test: LabelledImages, progres
         judge: classifies the tiles.
         test: N images with their labels.
         progress: called after every batch.
+        truth: what the tiles are held against, where the test images are paired.
     """
     spec, count, classes = relabeller.spec, len(test), relabeller.spec.num_classes
     shape = (count, classes)
@@ -92,6 +103,7 @@ def draw_all(relabeller: Relabeller, judge: Judge, test: LabelledImages, progres
     )
     every = np.arange(classes)
     styles: dict[str, list[NDArray[np.float32]]] = {}
+    likeness: list[Likeness] = []
     images, labels = test.images.numpy(), test.labels.numpy()
     progress("drawing and judging", 0, count)
     for start in range(0, count, relabeller.batch_size):
@@ -107,6 +119,8 @@ def draw_all(relabeller: Relabeller, judge: Judge, test: LabelledImages, progres
         found.features[here] = predictions.features.reshape(len(x), classes, -1)
         for name, value in style.measure(flat, spec).items():
             styles.setdefault(name, []).append(value.reshape(len(x), classes, -1))
+        if truth is not None:
+            likeness.append(compare(truth, here, torch.from_numpy(tiles)))
 
         own = tiles[rows, y]
         found.composition += _sum_of_differences(own, x) / count
@@ -119,6 +133,7 @@ def draw_all(relabeller: Relabeller, judge: Judge, test: LabelledImages, progres
             found.reversibility += _sum_of_differences(back, x) / count / (classes - 1)
         progress("drawing and judging", start + len(x), count)
     found.styles = {name: np.concatenate(parts) for name, parts in styles.items()}
+    found.likeness = Likeness.join(likeness) if likeness else None
     return found
 
 
