@@ -150,18 +150,31 @@ class Relabeller:
         Returns:
             (N, T, C, H, W) uint8 at native size.
         """
+        return self.draw_with_scales(images, labels, targets)[0]
+
+    def draw_with_scales(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], targets: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """As :meth:`draw`, and (N,) float32, by how much each image's latent vector was shrunk.
+
+        1 for all that are like the training images: see ``latent_norm`` in
+        :class:`cvae_cli.model.spec.ModelSpec`.
+        """
         # They take another pass through most of the decoder.
         uses_maps = self.spec.map_carry > 0 or bool((targets == labels[:, None]).any())
 
-        def draw_batch(part: slice, size: int) -> NDArray[np.uint8]:
+        def draw_batch(part: slice, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+            count = len(images[part])
             with torch.inference_mode(), self._autocast():
                 y = self._padded(labels[part], size)
                 x = self._canvas(images[part], size)
                 latent = self.model.infer(x, y, with_maps=uses_maps)
                 tiles = self.model.relabel(latent, y, self._padded(targets[part], size))
-                return from_canvas(tiles, self.spec.image_size)[: len(images[part])].cpu().numpy()
+                drawn = from_canvas(tiles, self.spec.image_size)[:count].cpu().numpy()
+                return drawn, self.model.latent_scale(latent.z)[:count].float().cpu().numpy()
 
-        return np.concatenate(self._batches.run(len(images), draw_batch))
+        tiles, scales = zip(*self._batches.run(len(images), draw_batch), strict=True)
+        return np.concatenate(tiles), np.concatenate(scales)
 
     def draw_each(
         self, images: NDArray[np.uint8], labels: NDArray[np.int64], targets: NDArray[np.int64]

@@ -82,6 +82,9 @@ class ModelSpec:
         latent_maps: channels of the latent maps at 1/4 and at 1/2 of the canvas, which hold what the latent
             vector is too coarse for (:mod:`cvae_cli.model.latent_maps`); empty for none.
         map_carry: which share of its latent maps' residuals an image hands to its tiles, from 0 to 1.
+        latent_norm: norm of an image's latent vector, in the space that all classes share, above which its
+            tiles are drawn from the vector shrunk to it: what no training image has, the decoder has not
+            learned to draw; ``None`` for no limit.
         label_dim: length of the learned embedding of a label.
         classifier_width: channels of the first feature map of the classifier that reads the
             label of images that come without one.
@@ -114,6 +117,7 @@ class ModelSpec:
     widths: tuple[int, int, int, int] = (128, 64, 32, 16)
     latent_maps: tuple[int, ...] = ()
     map_carry: float = 0.0
+    latent_norm: float | None = None
     label_dim: int = 16
     decoder_widths: tuple[int, ...] = ()
     classifier_width: int = 32
@@ -152,6 +156,10 @@ class ModelSpec:
             raise WeightsError("spec: latent_maps must be two whole numbers from 1 to 64, or none")
         if not isinstance(self.map_carry, (int, float)) or not 0 <= self.map_carry <= 1:
             raise WeightsError("spec: map_carry must be a number from 0 to 1")
+        if self.latent_norm is not None and not (
+            isinstance(self.latent_norm, (int, float)) and 0 < self.latent_norm < 1e6
+        ):
+            raise WeightsError("spec: latent_norm must be a positive number, or null")
         for name in ("label_in_encoder", "label_in_decoder"):
             if not isinstance(getattr(self, name), bool):
                 raise WeightsError(f"spec: {name} must be true or false")

@@ -116,21 +116,32 @@ class ConditionalVAE(nn.Module):
 
         Args:
             latent: from :meth:`infer`, or from the prior.
-            y: (B,) int64, the images' own labels, under which the maps' residuals are used in full; elsewhere
-                the share that the spec says is. ``None`` uses them in full everywhere, as for samples.
+            y: (B,) int64, the images' own labels, under which the latent is used as it is. Under others the
+                vector is shrunk by :meth:`latent_scale`, and of the maps' residuals the share is used that
+                the spec says. ``None`` uses all of it everywhere, as for samples.
             targets: (B, T) int64.
 
         Returns:
             (B, T, C, H, W) in [0, 1].
         """
         batch, count = targets.shape
-        z = latent.z[:, None, :].expand(-1, count, -1).reshape(batch * count, -1)
+        z = latent.z[:, None, :].expand(-1, count, -1)
         share = torch.ones_like(targets, dtype=torch.float32)
         if y is not None:
-            share = torch.where(targets == y[:, None], share, share * self.spec.map_carry)
+            own = targets == y[:, None]
+            share = torch.where(own, share, share * self.spec.map_carry)
+            if self.spec.latent_norm is not None:
+                z = torch.where(own[:, :, None], z, z * self.latent_scale(latent.z)[:, None, None])
+        z = z.reshape(batch * count, -1)
         maps = [(each[:, None] * share[:, :, None, None, None]).flatten(0, 1) for each in latent.maps]
         tiles = self.decode(z, targets.reshape(-1), maps)
         return tiles.unflatten(0, (batch, count))
+
+    def latent_scale(self, z: Tensor) -> Tensor:
+        """What latent vectors (B, Z) are multiplied by under another label: (B,), 1 but for the longest."""
+        if self.spec.latent_norm is None:
+            return torch.ones(len(z), device=z.device)
+        return (self.spec.latent_norm / z.norm(dim=1).clamp(min=1e-6)).clamp(max=1.0)
 
     def draw_noise(self, count: int, generator: torch.Generator | None = None) -> Latent:
         """``count`` samples of N(0, I) for every level, on the CPU: of the prior, or noise of a posterior."""

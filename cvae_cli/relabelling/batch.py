@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,14 +82,14 @@ def relabel_batch(
     wanted = np.zeros((len(items), max(1, plan.max_targets)), np.int64)
     for row, indices in zip(wanted, targets, strict=True):
         row[: len(indices)] = indices
-    tiles = relabeller.draw(images, labels, wanted)  # (N, T, C, H, W)
+    tiles, scales = relabeller.draw_with_scales(images, labels, wanted)  # (N, T, C, H, W), (N,)
     judged: NDArray[np.float32] | None = None
     if judge is not None:
         predictions = judge.predict(tiles.reshape(-1, *tiles.shape[2:]))
         judged = predictions.probabilities.reshape(*tiles.shape[:2], -1)  # (N, T, K)
     return [
         RelabelledItem(
-            item=item,
+            item=_with_scale(item, float(scales[i])),
             label=int(labels[i]),
             label_source=item.label.source if item.label else "predict",
             confidence=confidences[i],
@@ -99,3 +99,11 @@ def relabel_batch(
         )
         for i, item in enumerate(items)
     ]
+
+
+def _with_scale(item: LoadedItem, scale: float) -> LoadedItem:
+    """The image with a note of how much its latent vector was shrunk, if it was."""
+    if scale == 1.0:
+        return item
+    prepared = {**item.outcome.prepared, "latent_scale": round(scale, 3)}
+    return replace(item, outcome=replace(item.outcome, prepared=prepared))

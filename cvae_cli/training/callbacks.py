@@ -7,6 +7,7 @@ import platform
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -256,7 +257,7 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
         weights.export(
             pl_module.objective.networks.ema,
             self.file,
-            spec=pl_module.recipe.spec.to_dict(),
+            spec=replace(pl_module.recipe.spec, latent_norm=pl_module.latent_norm()).to_dict(),
             name=self.name,
             data_set=self.data_set,
             metrics=metrics,

@@ -18,6 +18,9 @@ from cvae_cli.training.recipes import Recipe
 
 _CLASS_IMAGES = 20_000
 """Training images from which the style and the latents of each class are measured, at most."""
+_BATCH = 500
+_USUAL_SHARE = 0.95
+"""Share of the training images whose latent vectors count as usual."""
 _PICTURE_ROWS = 10
 _RANK_STRIDE = 1_000_003
 """Between the seeds of processes that train together."""
@@ -93,6 +96,17 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
     def on_validation_epoch_start(self) -> None:
         """Align the EMA, which is what is validated and exported."""
         self.objective.align_ema(self.class_images.images, self.class_images.labels)
+
+    @torch.no_grad()
+    def latent_norm(self) -> float:
+        """The norm of the EMA's latent vectors that all but a few training images stay below."""
+        ema, data = self.objective.networks.ema, self.class_images
+        batches = zip(data.images.split(_BATCH), data.labels.split(_BATCH), strict=True)
+        norms = [
+            ema.encode(self.objective.to_input(images.to(self.device)), y.to(self.device))[0].norm(dim=1)
+            for images, y in batches
+        ]
+        return float(torch.cat(norms).float().quantile(_USUAL_SHARE))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the EMA's terms, as ``val_NAME``, over all validation images."""

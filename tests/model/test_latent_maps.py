@@ -124,9 +124,30 @@ def test_every_level_learns_from_the_bound(model: ConditionalVAE) -> None:
         assert value.grad.abs().sum() > 0, name
 
 
+def test_a_vector_longer_than_usual_is_shrunk_under_other_labels(model: ConditionalVAE) -> None:
+    model.spec = replace(model.spec, latent_norm=2.0)
+    z = torch.tensor([[1.0, 0, 0, 0], [3.0, 0, 4.0, 0]])
+    y, targets = torch.tensor([0, 0]), torch.tensor([[0, 1], [0, 1]])
+    assert model.latent_scale(z).tolist() == [1.0, pytest.approx(0.4)]
+    with torch.no_grad():
+        tiles = model.relabel(Latent(z), y, targets)
+        torch.testing.assert_close(tiles[1, 0], model.decode(z[1:], y[1:])[0])
+        torch.testing.assert_close(tiles[0, 1], model.decode(z[:1], targets[:1, 1])[0])
+        torch.testing.assert_close(tiles[1, 1], model.decode(0.4 * z[1:], targets[1:, 1])[0])
+        sampled = model.relabel(Latent(z), None, targets)
+        torch.testing.assert_close(sampled[1, 1], model.decode(z[1:], targets[1:, 1])[0])
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{"latent_maps": (4,)}, {"latent_maps": (4, 0)}, {"latent_maps": (True, 2)}, {"map_carry": 1.5}],
+    [
+        {"latent_maps": (4,)},
+        {"latent_maps": (4, 0)},
+        {"latent_maps": (True, 2)},
+        {"map_carry": 1.5},
+        {"latent_norm": 0},
+        {"latent_norm": "2"},
+    ],
 )
 def test_specs_that_cannot_be(changes: dict[str, object]) -> None:
     with pytest.raises(WeightsError, match=next(iter(changes))):

@@ -6,7 +6,7 @@ from helpers import small_recipe
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.model.vae import ConditionalVAE
 from cvae_cli.training.networks import Networks, frozen
-from cvae_cli.training.recipes import CIFAR10, MNIST, SILHOUETTES
+from cvae_cli.training.recipes import CIFAR10, SILHOUETTES, STROKES
 
 
 def test_frozen_passes_gradients_through_but_keeps_none(small_spec: ModelSpec) -> None:
@@ -19,7 +19,7 @@ def test_frozen_passes_gradients_through_but_keeps_none(small_spec: ModelSpec) -
 
 
 def test_the_ema_follows_the_model() -> None:
-    networks = Networks(small_recipe(MNIST))
+    networks = Networks(small_recipe(STROKES))
     with torch.no_grad():
         for parameter in networks.model.parameters():
             parameter.fill_(1.0)
@@ -32,7 +32,7 @@ def test_the_ema_follows_the_model() -> None:
 
 
 def test_a_checkpoint_holds_the_steps_and_whether_the_decoder_is_fine_tuned() -> None:
-    first, second = Networks(small_recipe(MNIST)), Networks(small_recipe(MNIST))
+    first, second = Networks(small_recipe(STROKES)), Networks(small_recipe(STROKES))
     first.update_ema()
     first.freeze_encoder()
     second.load_state_dict(first.state_dict())
@@ -40,7 +40,7 @@ def test_a_checkpoint_holds_the_steps_and_whether_the_decoder_is_fine_tuned() ->
 
 
 def test_a_recipe_decides_which_networks_there_are() -> None:
-    digits, photographs = Networks(small_recipe(MNIST)), Networks(small_recipe(CIFAR10))
+    digits, photographs = Networks(small_recipe(STROKES)), Networks(small_recipe(CIFAR10))
     assert digits.feature_discriminator is None
     assert photographs.feature_discriminator is not None
     assert [len(networks.parameter_groups()) for networks in (digits, photographs)] == [2, 3]

@@ -10,9 +10,9 @@ from cvae_cli.model.spec import ImageKind
 from cvae_cli.training import recipes
 from cvae_cli.training.augmentation import augment_inputs
 from cvae_cli.training.objective import Objective, Truth, other_labels
-from cvae_cli.training.recipes import CIFAR10, MNIST, ClassifierRecipe
+from cvae_cli.training.recipes import CIFAR10, STROKES, ClassifierRecipe
 
-DIGITS, PHOTOS = small_recipe(MNIST), small_recipe(CIFAR10)
+DIGITS, PHOTOS = small_recipe(STROKES), small_recipe(CIFAR10)
 
 
 def images_of(recipe: recipes.Recipe, count: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
