@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cvae_cli.training.run import TrainResult
 
 _MAX_NAMED_FILES = 20
+_TIMED_STEPS = 20
+"""Steps after the first by which it is known how long the training will take."""
 _QUICK_IMAGES = 1000
 """Test images of the short evaluation."""
 _OUT_VARIABLE = "CVAE_TRAIN_OUT"
@@ -226,7 +228,11 @@ class _Observer:
     def step(self, epoch: int, step: int, terms: dict[str, float]) -> None:
         done, total = epoch * self.steps + step, self.epochs * self.steps
         if self.first_step is None:
-            self.first_step = done - 1
+            # From here, since pre-training tells nothing of how fast the steps are.
+            self.first_step, self.began = done, time.monotonic()
+        if done - self.first_step == _TIMED_STEPS and verbosity() >= 0:
+            minutes = (time.monotonic() - self.began) / _TIMED_STEPS * (total - done) / 60
+            self.console.print(f"this will take about {_duration(minutes)}", markup=False)
         if self.display.live:
             names = ("recon_loss", "kl", "target")
             losses = "  ".join(f"{name} {terms[name]:.3g}" for name in names if name in terms)
@@ -256,6 +262,13 @@ class _Observer:
             )
 
 
+def _duration(minutes: float) -> str:
+    """A time in words."""
+    if minutes < 1:
+        return "a minute"
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+
+
 def _about_pairs(pairing: Pairing) -> str:
     """What is said of files of the same name in several class folders."""
     found = (
@@ -266,7 +279,7 @@ def _about_pairs(pairing: Pairing) -> str:
         return f"pairs: {found}; tiles are trained to look like their namesakes (--pairs never for not)."
     if pairing.believed:
         return f"pairs: {found}; they are not used."
-    return f"no pairs: {found}, as by chance; the names are taken for numbers."
+    return f"no pairs: {found}, which may be chance; the names are taken for numbers."
 
 
 def _print_result(console: Console, result: TrainResult) -> None:
@@ -278,6 +291,8 @@ def _print_result(console: Console, result: TrainResult) -> None:
         )
     elif result.interrupted:
         console.print("stopped after the last epoch: the training is complete, but was not measured.")
+    if result.patience_ended and verbosity() >= 0:
+        console.print(f"ended after {result.epochs} epochs, since nothing got better any more.")
     if result.weights is None:
         console.print("nothing was exported.")
         return

@@ -187,6 +187,7 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
 
     Attributes:
         metrics: of the exported weights, on validation images; empty as long as nothing is exported.
+        patience_ended: whether the run ends because nothing got better for long enough.
         history: the metrics of every whole epoch, over all sessions of the run.
     """
 
@@ -207,6 +208,7 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
         self.best = math.inf
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
+        self.patience_ended = False
         self._began = time.monotonic()
         self._seconds_before = 0.0
 
@@ -248,6 +250,12 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
             self.export(trainer, pl_module, metrics)
         if trainer.is_global_zero:
             self.observer.epoch(trainer.current_epoch, metrics, best)
+        patience = pl_module.recipe.patience
+        objectives = [each["objective"] for each in self.history]
+        since_best = len(objectives) - 1 - objectives.index(min(objectives))
+        if patience and not pl_module.recipe.fine_tuning and since_best >= patience:
+            self.patience_ended = True
+            trainer.should_stop = True
 
     def export(self, trainer: Any, pl_module: TrainingModule, metrics: dict[str, float]) -> None:
         """Write the EMA as the model of this run, on the main process."""

@@ -15,6 +15,8 @@ from cvae_cli.training.recipes import Recipe
 
 _BATCH = 128
 _LEARNING_RATE = 2e-3
+_MIN_STEPS_SHARE = 4
+"""Of the recipe's least number of steps an epoch, since a classifier learns faster than a decoder."""
 
 
 def pretrain_classifier(
@@ -39,7 +41,7 @@ def pretrain_classifier(
         progress: called after each step with the number of steps done and in all.
     """
     batch = min(_BATCH, len(y))
-    steps = recipe.classifier.pretrain_epochs * max(len(y) // batch, recipe.min_steps)
+    steps = recipe.classifier.pretrain_epochs * max(len(y) // batch, recipe.min_steps // _MIN_STEPS_SHARE)
     network = classifier
     if isinstance(classifier, ResidualClassifier):
         network = classifier.with_batch_norm()

@@ -124,7 +124,13 @@ def _own(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Labell
     folder = Path(options.data)
     files = folders.scan(folder)
     profile = folders.profile_folder(files, image_size=options.image_size, channels=options.channels)
-    recipe = recipes.for_images(profile.kind, files.classes, profile.image_size, profile.channels)
+    recipe = recipes.for_images(
+        profile.kind,
+        files.classes,
+        profile.image_size,
+        profile.channels,
+        count=sum(map(len, files.parts["train"])),
+    )
     recipe = _with_options(recipe, options)
     parts, left_out = {}, []
     for part in files.parts:

@@ -59,6 +59,8 @@ class OptimizerRecipe:
     """Peak rate."""
     betas: tuple[float, float] = (0.9, 0.99)
     warmup_steps: int = 200
+    max_gradient: float = 0.0
+    """Norm of the gradient above which it is scaled down to it; 0 for never."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ class Recipe:
     """Held out of the training set, the same ones for every seed."""
     min_steps: int = 0
     """Least number of steps per epoch: few images are repeated within an epoch."""
+    patience: int = 0
+    """Epochs without a better one after which training ends; 0 for never."""
     loss: LossWeights = field(default_factory=LossWeights)
     fine_tuning: LossWeights | None = None
     """Other factors for the last epochs, in which the encoder is frozen and the decoder fine-tuned
@@ -215,6 +219,8 @@ MNIST = Recipe(
 STROKES = replace(
     MNIST,
     spec=replace(MNIST.spec, latent_maps=(4, 2)),
+    # Usual norms are about 200; without a limit a few large ones ended a training after 4,000 steps.
+    optimizer=OptimizerRecipe(learning_rate=1.5e-3, max_gradient=300.0),
     # The maps are dear and the vector's first nats free: what can be carried is to be in the vector.
     loss=replace(MNIST.loss, map_kl=3.0, free_nats=30.0, feature_style=60.0),
     classifier=ClassifierRecipe(pretrain_epochs=2, frozen=True, square=0.5),
@@ -302,11 +308,17 @@ _BY_KIND = {
     ImageKind.PHOTOGRAPHS: CIFAR10,
 }
 _MIN_STEPS = 200
+_FEW_IMAGES = 500
+"""Up to which training on a folder is a matter of minutes, on two cores."""
+_EPOCHS_OF_FEW = 16
+_PATIENCE = 5
 _PRIOR_WORK_EPOCHS = {"mnist": 50}
 """Epochs of the prior work where they were not 30."""
 
 
-def for_images(kind: ImageKind, classes: tuple[str, ...], image_size: int, channels: int) -> Recipe:
+def for_images(
+    kind: ImageKind, classes: tuple[str, ...], image_size: int, channels: int, *, count: int | None = None
+) -> Recipe:
     """The recipe for a user's own images.
 
     Args:
@@ -314,11 +326,17 @@ def for_images(kind: ImageKind, classes: tuple[str, ...], image_size: int, chann
         classes: their names.
         image_size: native height and width in pixels.
         channels: 1 or 3.
+        count: how many training images there are; few of them are learned in fewer steps. ``None`` for many.
     """
     recipe = _BY_KIND[kind]
     canvas = -(-image_size // 16) * 16
     spec = replace(recipe.spec, classes=classes, image_size=image_size, canvas_size=canvas, channels=channels)
-    return replace(recipe, spec=spec, min_steps=_MIN_STEPS)
+    recipe = replace(recipe, spec=spec, min_steps=_MIN_STEPS)
+    if count is not None and count <= _FEW_IMAGES:
+        # Larger canvases take longer; what their many pixels need more steps for, few images do not hold.
+        steps = round(_MIN_STEPS / 2 * min(1.0, (32 / canvas) ** 2))
+        recipe = replace(recipe, epochs=_EPOCHS_OF_FEW, min_steps=steps, patience=_PATIENCE)
+    return recipe
 
 
 def with_pairs(recipe: Recipe) -> Recipe:

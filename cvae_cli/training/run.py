@@ -106,7 +106,8 @@ class TrainResult:
         epochs: whole epochs trained, over all sessions of the run.
         metrics: of the exported weights, on validation images.
         interrupted: the signal that ended the run early, or ``None``.
-        complete: whether all epochs are done.
+        complete: whether all epochs are done, or nothing got better any more.
+        patience_ended: whether the latter ended it.
         warning: what is wrong with the model, for the user to read; empty if nothing is.
         main_process: whether this process speaks for the run, where several train together.
     """
@@ -117,6 +118,7 @@ class TrainResult:
     metrics: dict[str, float]
     interrupted: int | None = None
     complete: bool = True
+    patience_ended: bool = False
     warning: str = ""
     main_process: bool = True
 
@@ -166,7 +168,7 @@ def train(
     callbacks = [UpdateEma(), export, Report(observer, run_folder, epochs), checkpoints, stop]
     with compat.restored(), compat.quiet(), compat.seeded(options.seed):
         module = TrainingModule(recipe, data.training, stop.watched(observer.pretraining), seed=options.seed)
-        trainer = _trainer(options, epochs, run_folder, callbacks)
+        trainer = _trainer(recipe, options, epochs, run_folder, callbacks)
         if main_process:
             create_run_folder(run_folder, description, resume=options.resume)
         checkpoint = run_folder / CHECKPOINT
@@ -187,7 +189,8 @@ def train(
         epochs=len(export.history),
         metrics=export.metrics,
         interrupted=stop.signal,
-        complete=len(export.history) >= epochs,
+        complete=export.patience_ended or len(export.history) >= epochs,
+        patience_ended=export.patience_ended,
         warning=_warning(file),
         main_process=main_process,
     )
@@ -209,7 +212,7 @@ def _check(recipe: Recipe, data: TrainingData, options: TrainerOptions) -> None:
         )
 
 
-def _trainer(options: TrainerOptions, epochs: int, folder: Path, callbacks: list[Any]) -> Any:
+def _trainer(recipe: Recipe, options: TrainerOptions, epochs: int, folder: Path, callbacks: list[Any]) -> Any:
     try:
         return pl.Trainer(
             accelerator=compat.accelerator(options.device),
@@ -218,6 +221,7 @@ def _trainer(options: TrainerOptions, epochs: int, folder: Path, callbacks: list
             strategy=compat.strategy(options.strategy, options.processes),
             precision=compat.precision(options.precision, options.device),
             max_epochs=epochs,
+            gradient_clip_val=recipe.optimizer.max_gradient or None,
             logger=compat.TensorBoardLogs(folder / LOGS),
             callbacks=callbacks,
             plugins=[compat.WholeCheckpoints()],

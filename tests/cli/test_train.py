@@ -18,6 +18,8 @@ from click.testing import CliRunner
 from helpers import small_recipe
 
 from cvae_cli.cli import main
+from cvae_cli.cli import train as train_command
+from cvae_cli.data.pairs import Pairing
 from cvae_cli.model import registry, weights
 from cvae_cli.training import recipes
 
@@ -115,8 +117,9 @@ def test_the_whole_way_with_a_folder(marks: Path, tmp_path: Path, monkeypatch: p
     """Train, see how good it is, relabel, make a sheet, with what a newcomer types."""
     for_images = recipes.for_images
 
-    def small(*arguments: object) -> recipes.Recipe:
-        return replace(small_recipe(for_images(*arguments)), min_steps=15, batch_size=16)  # type: ignore[arg-type]
+    def small(*arguments: object, count: int) -> recipes.Recipe:
+        recipe = for_images(*arguments, count=count)  # type: ignore[arg-type]
+        return replace(small_recipe(recipe), min_steps=24, batch_size=16)
 
     monkeypatch.setattr(recipes, "for_images", small)
     monkeypatch.setattr("cvae_cli.judge.train.MIN_STEPS", 100)
@@ -128,6 +131,8 @@ def test_the_whole_way_with_a_folder(marks: Path, tmp_path: Path, monkeypatch: p
     assert "training images: bar " in run.stderr
     assert "left out marks/bar/broken.png: not an image" in run.stderr
     assert "few training images of ring" in run.stderr
+    assert "no pairs: 36 file names occur in several classes" in run.stderr
+    assert "this will take about a minute" in run.stderr
     assert "effectiveness" in run.stdout
     assert "style kept, r of slant" in run.stdout
     card = registry.read_card(Path("runs/marks/model.safetensors"))
@@ -167,3 +172,16 @@ def test_train_refuses_an_unknown_data_set() -> None:
     run = CliRunner().invoke(main, ["train", "--data", "nist"])
     assert run.exit_code == 2
     assert "mnist" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("pairing", "says"),
+    [
+        (Pairing(300, 100, 0.9, believed=True, used=True), "pairs: 100 file names occur in several classes"),
+        (Pairing(300, 100, 0.9, believed=True), "they are not used"),
+        (Pairing(300, 100, 0.5, believed=False), "no pairs: 100 file names"),
+    ],
+)
+def test_what_is_said_of_pairs(pairing: Pairing, says: str) -> None:
+    assert says in train_command._about_pairs(pairing)
+    assert f"{pairing.nearer:.0%} of the cases" in train_command._about_pairs(pairing)

@@ -14,7 +14,7 @@ from cvae_cli.training.recipes import CIFAR10
 def test_pretraining_teaches_the_classifier_and_nothing_else() -> None:
     torch.manual_seed(0)
     recipe = small_recipe(CIFAR10)
-    recipe = replace(recipe, classifier=replace(recipe.classifier, pretrain_epochs=1), min_steps=60)
+    recipe = replace(recipe, classifier=replace(recipe.classifier, pretrain_epochs=1), min_steps=240)
     model = ConditionalVAE(recipe.spec)
     y = torch.arange(128) % 10
     images = (y[:, None, None, None] * 25 + torch.randint(0, 10, (128, 3, 32, 32))).to(torch.uint8)

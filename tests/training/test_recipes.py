@@ -41,3 +41,13 @@ def test_the_schedule_of_resnet18_is_that_of_the_prior_work(data: str, epochs: i
         assert (recipe.spec.latent_dim, recipe.spec.label_in_encoder) == (256, True)
     assert (blind.spec.label_in_decoder, ours.spec.label_in_decoder) == (False, True)
     assert (blind.loss.target, ours.loss.target > 0) == (0.0, True)
+
+
+def test_few_images_are_learned_in_few_steps() -> None:
+    many, few = (
+        recipes.for_images(ImageKind.STROKES, ("a", "b"), 28, 1, count=count) for count in (501, 500)
+    )
+    assert (many.epochs * many.min_steps, many.patience) == (6000, 0)
+    assert (few.epochs * few.min_steps, few.patience > 0) == (1600, True)
+    large = recipes.for_images(ImageKind.PHOTOGRAPHS, ("a", "b"), 64, 3, count=100)
+    assert large.min_steps == few.min_steps / 4

@@ -23,6 +23,7 @@ from cvae_cli.errors import DataError, UserError
 from cvae_cli.model import registry, weights
 from cvae_cli.model.spec import ImageKind
 from cvae_cli.training import recipes
+from cvae_cli.training.module import TrainingModule
 from cvae_cli.training.objective import Objective
 from cvae_cli.training.recipes import CIFAR10, MNIST, LossWeights, Recipe
 from cvae_cli.training.run import TrainerOptions, TrainingData, TrainResult, _sampler, train
@@ -66,7 +67,8 @@ def test_a_run_leaves_weights_logs_and_a_checkpoint(digits: TrainingData, tmp_pa
     assert card.raw["metrics"] == pytest.approx(best, abs=1e-4)
     assert result.metrics == best
     assert Recipe.from_dict(card.raw["training"]["recipe"]) == DIGITS
-    assert model.spec == DIGITS.spec
+    assert replace(model.spec, latent_norm=None) == DIGITS.spec
+    assert model.spec.latent_norm is not None
     logs = EventAccumulator(str(run / "logs"), size_guidance={"images": 0})
     logs.Reload()
     assert {"val_elbo", "val_label_effect"} <= set(logs.Tags()["scalars"])
@@ -89,6 +91,23 @@ def test_training_leaves_the_process_as_it_was(digits: TrainingData, tmp_path: P
     assert random.getstate() == states[0]
     assert np.random.get_state()[1].tolist() == states[1]
     assert torch.equal(torch.random.get_rng_state(), states[2])
+
+
+@pytest.mark.bolts
+def test_a_run_ends_where_nothing_gets_better_any_more(
+    digits: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objectives = iter([5.0, 3.0, 4.0, 3.5, 9.0, 1.0])
+    monkeypatch.setattr(
+        TrainingModule,
+        "validation_step",
+        lambda self, batch, index: self.log("val_objective", next(objectives), batch_size=1),
+    )
+    patient, seen = replace(DIGITS, patience=3), Recorder()
+    result = train(patient, digits, tmp_path / "run", replace(OPTIONS, epochs=6), seen)
+    assert [metrics["objective"] for metrics in seen.epochs] == [5.0, 3.0, 4.0, 3.5, 9.0]
+    assert (result.epochs, result.complete, result.patience_ended) == (5, True, True)
+    assert result.metrics == {"objective": 3.0}
 
 
 @pytest.mark.bolts
