@@ -35,8 +35,10 @@ def judge_of(card: ModelCard, data: str | None = None) -> Path:
         card: of the model.
         data: the data set to judge by; ``None`` for the one that the model was trained on.
     """
-    name = f"{data or card.raw['data_set']}-judge"
-    return registry.shipped(KIND).get(name, card.file.with_name("judge.safetensors"))
+    data = data or str(card.raw["data_set"])
+    if registry.shipped().get(card.name) == card.file:
+        data = Path(data).name  # a shipped model may have been trained on a folder
+    return registry.shipped(KIND).get(f"{data}-judge", card.file.with_name("judge.safetensors"))
 
 
 def find_judge(card: ModelCard) -> Path:
