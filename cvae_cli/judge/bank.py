@@ -79,7 +79,7 @@ class FeatureBank(nn.Module):
             combined = _combine(shares)
             for target in np.unique(targets).tolist():
                 here = targets == target
-                found[here] = 1 - _share_beyond(combined[here], self.together[target])
+                found[here] = _share_below(combined[here], self.together[target])
         return found.round(4).astype(np.float32)
 
     def shares(
@@ -189,15 +189,28 @@ def _combine(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     of independent signs, here it is taken from real images.
 
     Args:
-        shares: (S, N), of real images, by each sign.
+        shares: (S, N), of real images, by each sign; positive.
 
     Returns:
         (N,).
     """
-    # Beyond all real images is as far as the quantiles tell.
-    return np.log(shares.clip(0.5 / LEVELS)).sum(axis=0)
+    return np.log(shares).sum(axis=0)
+
+
+def _share_below(values: NDArray[np.float64], quantiles: Tensor) -> NDArray[np.float64]:
+    """The share of real images below each of (N,) values, from their (``LEVELS``,) quantiles."""
+    return np.interp(values, quantiles.numpy(), np.linspace(0, 1, LEVELS))
 
 
 def _share_beyond(values: NDArray[np.float32], quantiles: Tensor) -> NDArray[np.float64]:
-    """The share of real images at or above each of (N,) values, from their (``LEVELS``,) quantiles."""
-    return 1 - np.interp(values, quantiles.numpy(), np.linspace(0, 1, LEVELS))
+    """The share of real images at or above each of (N,) values, from their (``LEVELS``,) quantiles.
+
+    Beyond all of them it falls as an exponential tail does that agrees with their last tenth, so that
+    what is far beyond in one sign is odd whatever the other says. Never 0.
+    """
+    table = quantiles.double().numpy()
+    least = 0.5 / LEVELS
+    inside = (1 - _share_below(values.astype(np.float64), quantiles)).clip(least)
+    last, tenth = table[-1], table[-1 - LEVELS // 10]
+    scale = max((last - tenth) / np.log(0.1 / least), 1e-6)
+    return inside * np.exp(-((values - last) / scale).clip(0, 500))

@@ -52,6 +52,9 @@ def test_either_sign_alone_is_enough_to_be_odd() -> None:
     assert (realism(bank, usual, zeros, 1) < ODD).all()  # of the other class
     assert (realism(bank, usual + 5, zeros, 0) < ODD).all()
     assert (realism(bank, usual, zeros + 9, 0) < ODD).mean() > 0.9
+    # However usual the other sign is.
+    assert (realism(bank, usual + 50, zeros - 9, 0) == 0).all()
+    assert (realism(bank, usual * 0, zeros + 50, 0) == 0).all()
     # Without the second sign, it makes no difference.
     alone = bank_of_two(second_sign=False)
     assert np.array_equal(realism(alone, usual, zeros + 9, 0), realism(alone, usual, zeros, 0))
