@@ -43,7 +43,10 @@ class ImageOutcome:
         prepared: what preprocessing did to the image.
         judged: with ``--check``, the judge's probability that a tile shows its target, by target.
         judged_wrong: targets whose tile the judge takes for another class.
-        left_out: targets whose tile was not written because of ``--min-confidence``.
+        judged_realism: with ``--check``, about the share of real images of the target that are at least as
+            unusual as its tile, by target; ``None`` where the judge has no bank of real images.
+        judged_odd: targets whose tile is beyond the 99th percentile of real images.
+        left_out: targets whose tile was not written because of ``--min-confidence`` or ``--min-realism``.
         warnings: what makes it doubtful that the image is what it was taken for.
     """
 
@@ -59,12 +62,27 @@ class ImageOutcome:
     prepared: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, float] | None = None
     judged_wrong: tuple[str, ...] = ()
+    judged_realism: dict[str, float] | None = None
+    judged_odd: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def failed(self, reason: str) -> ImageOutcome:
         """The same image, of which nothing was written."""
         return replace(self, status="failed", reason=reason)
+
+    def unjudged(self) -> ImageOutcome:
+        """The same image without what was drawn of it and what a judge said of that."""
+        return replace(
+            self,
+            targets=(),
+            outputs=(),
+            judged=None,
+            judged_wrong=(),
+            judged_realism=None,
+            judged_odd=(),
+            left_out=(),
+        )
 
     def skipped(self, reason: str) -> ImageOutcome:
         """The same image, for which there was nothing to do."""
@@ -85,6 +103,8 @@ class ImageOutcome:
             "prepared": self.prepared or None,
             "judged": self.judged,
             "judged_wrong": None if self.judged is None else list(self.judged_wrong),
+            "judged_realism": self.judged_realism,
+            "judged_odd": None if self.judged_realism is None else list(self.judged_odd),
             "left_out": None if self.judged is None else list(self.left_out),
             "warnings": list(self.warnings),
         }
@@ -100,7 +120,10 @@ class Report:
         skips: number of skipped images by reason.
         judged: number of tiles that the judge has seen.
         judged_wrong: number of those that it took for another class.
-        left_out: number of tiles that were not written because of ``--min-confidence``.
+        compared: number of tiles that the judge has compared with its bank of real images.
+        judged_odd: number of those that are beyond the 99th percentile of real images.
+        left_out: number of tiles that were not written because of ``--min-confidence`` or
+            ``--min-realism``.
         warned: number of images with a warning.
     """
 
@@ -112,6 +135,8 @@ class Report:
     skips: Counter[str] = field(default_factory=Counter)
     judged: int = 0
     judged_wrong: int = 0
+    compared: int = 0
+    judged_odd: int = 0
     left_out: int = 0
     warned: int = 0
 
@@ -124,6 +149,8 @@ class Report:
             self.labels[outcome.label_source] += 1
         self.judged += len(outcome.judged or ())
         self.judged_wrong += len(outcome.judged_wrong)
+        self.compared += len(outcome.judged_realism or ())
+        self.judged_odd += len(outcome.judged_odd)
         self.left_out += len(outcome.left_out)
         self.warned += bool(outcome.warnings)
 

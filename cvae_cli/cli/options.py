@@ -150,8 +150,8 @@ data_dir = click.option(
 check = click.option(
     "--check",
     is_flag=True,
-    help="Have a judge, a classifier that took no part in training, classify every tile, and show its "
-    "verdict below the tile.",
+    help="Have a judge, a classifier that took no part in training, classify every tile and compare it with "
+    "real images, and show its verdict below the tile.",
 )
 
 

@@ -70,6 +70,13 @@ if TYPE_CHECKING:
     help="With --write tiles: leave out tiles that the judge is unsure about, those whose target it gives "
     "a probability below X (0-1).",
 )
+@click.option(
+    "--min-realism",
+    type=options.Number(0, 1),
+    metavar="Q",
+    help="With --write tiles: leave out tiles that look less real than all but a share Q (0-1) of real "
+    "images of their class. 0.01 leaves out those that are marked as odd.",
+)
 @click.option("--overwrite", is_flag=True, help="Redo finished images; by default they are skipped.")
 @click.option(
     "--shard",
@@ -198,6 +205,7 @@ def _summary(report: Report, job: RelabelOptions) -> str:
             f"{report.planned} images would be relabelled, {report.skipped} skipped, "
             f"{report.failed} cannot be used. Nothing was written."
             + (" Tiles that the judge is too unsure about will be left out." if job.min_confidence else "")
+            + (" Tiles that look too little like real images will be left out." if job.min_realism else "")
         )
     parts = [f"{report.done} done"]
     parts += [f"{count} skipped ({reason})" for reason, count in report.skips.items()]
@@ -216,6 +224,10 @@ def _summary(report: Report, job: RelabelOptions) -> str:
         line += f"\n{report.warned} with a warning: see warnings in the manifest"
     if report.judged:
         line += f"\njudge: {report.judged_wrong} of {report.judged} tiles show another class"
-        if job.min_confidence is not None:
-            line += f", {report.left_out} left out (below {job.min_confidence:g})"
+        if report.compared:
+            line += f", {report.judged_odd} are odd"
+        least = [] if job.min_confidence is None else [f"below {job.min_confidence:g}"]
+        least += [] if job.min_realism is None else [f"realism below {job.min_realism:g}"]
+        if least:
+            line += f", {report.left_out} left out ({' or '.join(least)})"
     return line

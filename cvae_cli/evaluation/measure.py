@@ -14,6 +14,7 @@ from cvae_cli.evaluation.report import Better, Metric, Unit
 from cvae_cli.evaluation.tiles import CYCLES, Progress, Tiles, draw_all
 from cvae_cli.evaluation.truth import Truth, measure_references
 from cvae_cli.inference.relabeller import Relabeller
+from cvae_cli.judge.bank import ODD
 from cvae_cli.judge.predict import Judge, Predictions
 
 _ROUNDS = 9
@@ -50,6 +51,7 @@ def measure(
         *_preservation(relabeller, tiles, test),
         *_truth(tiles, truth, test, train, progress),
         _leakage(relabeller, test, train, progress),
+        _odd_tiles(judge, tiles, real, test),
         *_realism(judge, tiles, torch.from_numpy(real.features), test, train, progress),
         *_likelihood(relabeller, test),
     ]
@@ -166,6 +168,18 @@ def _leakage(
     chance = float(test.labels.bincount().max() / len(test))
     progress("leakage", 1, 1)
     return Metric("leakage", accuracy, "leakage", Unit.SHARE, Better.LOWER, {"chance": chance})
+
+
+def _odd_tiles(judge: Judge, tiles: Tiles, real: Predictions, test: LabelledImages) -> Metric:
+    """How many tiles are marked as odd: beyond the 99th percentile of real training images."""
+    name, title = "odd_tiles", "odd tiles"
+    if tiles.realism is None:
+        return Metric(name, math.nan, title, Unit.SHARE, Better.LOWER, note="the judge has no bank")
+    labels = test.labels.numpy()
+    wrong = np.arange(tiles.realism.shape[1]) != labels[:, None]
+    usual = float((judge.realism(real, labels) < ODD).mean())
+    share = float((tiles.realism[wrong] < ODD).mean())
+    return Metric(name, share, title, Unit.SHARE, Better.LOWER, {"real test images": usual})
 
 
 def _realism(

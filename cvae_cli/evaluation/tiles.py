@@ -36,6 +36,9 @@ class Tiles:
     """(N, K): the class that the judge predicts."""
     features: NDArray[np.float32]
     """(N, K, D), the judge's."""
+    realism: NDArray[np.float32] | None = None
+    """(N, K): about the share of real images of the target that are at least as unusual; ``None`` of a
+    judge without a bank."""
     styles: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """By name, (N, K, M)."""
     composition: float = 0.0
@@ -101,6 +104,8 @@ def draw_all(
     found = Tiles(
         np.zeros(shape, np.float32), np.zeros(shape, np.int64), np.zeros((*shape, width), np.float32)
     )
+    if judge.has_bank:
+        found.realism = np.zeros(shape, np.float32)
     every = np.arange(classes)
     styles: dict[str, list[NDArray[np.float32]]] = {}
     likeness: list[Likeness] = []
@@ -117,6 +122,8 @@ def draw_all(
         found.probabilities[here] = shares[:, every, every]
         found.predicted[here] = shares.argmax(axis=2)
         found.features[here] = predictions.features.reshape(len(x), classes, -1)
+        if found.realism is not None:
+            found.realism[here] = judge.realism(predictions, np.tile(every, len(x))).reshape(len(x), -1)
         for name, value in style.measure(flat, spec).items():
             styles.setdefault(name, []).append(value.reshape(len(x), classes, -1))
         if truth is not None:

@@ -32,12 +32,13 @@ class Mark:
     """The judge's verdict on a tile, to be taken in at a glance.
 
     Attributes:
-        kind: ``sure`` or ``unsure`` where the tile shows its target; ``wrong`` where it shows something
-            else; ``doubtful`` below an original with a warning.
+        kind: ``sure`` or ``unsure`` where the tile shows its target; ``odd`` where it does, but is not
+            drawn as real images are; ``wrong`` where it shows something else; ``doubtful`` below an
+            original with a warning.
         text: a word or a percentage beside the symbol.
     """
 
-    kind: Literal["sure", "unsure", "wrong", "doubtful"]
+    kind: Literal["sure", "unsure", "odd", "wrong", "doubtful"]
     text: str
 
 
@@ -70,16 +71,18 @@ def caption_strip(text: str, width: int, *, bold: bool = False, note: bool = Fal
 
 @lru_cache(maxsize=4096)
 def mark_strip(mark: Mark, width: int) -> Pixels:
-    """A tick, a question mark or a cross, and a few words: the worse, the brighter.
+    """A tick, a question mark, a zigzag or a cross, and a few words: the worse, the brighter.
 
     Returns:
         (strip height, width, 1) uint8.
     """
     strip = Image.new("L", (width, NOTE_HEIGHT), CARD)
     draw = ImageDraw.Draw(strip)
-    ink = {"sure": NOTE_TEXT, "unsure": TEXT, "wrong": CARD, "doubtful": CARD}[mark.kind]
+    ink = {"sure": NOTE_TEXT, "unsure": TEXT, "odd": TEXT, "wrong": CARD, "doubtful": CARD}[mark.kind]
     if mark.kind in ("wrong", "doubtful"):
         draw.rectangle((0, 2, width - 1, NOTE_HEIGHT - 2), TEXT)
+    elif mark.kind == "odd":
+        draw.rectangle((0, 2, width - 1, NOTE_HEIGHT - 2), outline=TEXT)
     sign, gap, text = 9, 5, " ".join(mark.text.split())
     room = width - sign - gap - 2
     size = next(
@@ -93,6 +96,8 @@ def mark_strip(mark: Mark, width: int) -> Pixels:
     top, bottom = 5, 13
     if mark.kind == "sure":
         draw.line([(x, top + 4), (x + 3, bottom - 1), (x + sign - 1, top)], ink, 2)
+    elif mark.kind == "odd":
+        draw.line([(x, bottom - 1), (x + 2, top), (x + 6, bottom - 1), (x + sign - 1, top)], ink, 2)
     elif mark.kind == "wrong":
         draw.line([(x, top), (x + sign - 1, bottom)], ink, 2)
         draw.line([(x, bottom), (x + sign - 1, top)], ink, 2)

@@ -13,6 +13,10 @@ from cvae_cli.model.registry import ModelCard
 
 KIND = "judge"
 """The ``kind`` of a judge's weights."""
+NO_BANK = (
+    "this judge has no bank of real images to compare tiles with; delete it and run cvae evaluate, which "
+    "trains one that has."
+)
 
 
 def read_judge(file: Path) -> tuple[dict[str, Any], JudgeSpec]:

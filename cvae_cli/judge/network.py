@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cvae_cli.errors import WeightsError
+from cvae_cli.judge.bank import FeatureBank
+from cvae_cli.judge.blemishes import BlemishNetwork
 from cvae_cli.model.spec import from_plain, to_plain
 
 
@@ -24,12 +26,17 @@ class JudgeSpec:
         channels: 1 (grey) or 3 (RGB).
         widths: channels of the feature maps at 1/1, 1/2, 1/4 and so on of the image; the last is the
             number of features.
+        bank: images of each class in its bank of real images; empty for a judge without one, as older
+            ones are.
+        blemish_widths: channels of the feature maps of its network for blemishes; empty for none.
     """
 
     classes: tuple[str, ...]
     image_size: int
     channels: int
     widths: tuple[int, ...] = (32, 64, 128)
+    bank: tuple[int, ...] = ()
+    blemish_widths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every field. Raises :class:`WeightsError` naming the first that is wrong."""
@@ -48,10 +55,19 @@ class JudgeSpec:
             raise WeightsError("spec: widths must be three or four numbers")
         if not all(whole(width, 4096) for width in widths):
             raise WeightsError("spec: widths must be whole numbers from 1 to 4096")
+        bank, blemishes = self.bank, self.blemish_widths
+        if not isinstance(bank, tuple) or len(bank) not in (0, len(self.classes)):
+            raise WeightsError("spec: bank must be one number for each class, or none")
+        if not all(count == 0 or whole(count, 65536) for count in bank):
+            raise WeightsError("spec: bank must be whole numbers up to 65536")
+        if not isinstance(blemishes, tuple) or not all(whole(width, 4096) for width in blemishes):
+            raise WeightsError("spec: blemish_widths must be whole numbers from 1 to 4096")
+        if blemishes and not bank:
+            raise WeightsError("spec: blemish_widths needs a bank")
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as JSON takes it."""
-        return to_plain(self)
+        """The spec as JSON takes it; without a bank, as judges had before there were any."""
+        return {key: value for key, value in to_plain(self).items() if value != []}
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> JudgeSpec:
@@ -60,13 +76,13 @@ class JudgeSpec:
 
 
 class JudgeNetwork(nn.Module):
-    """Convolutions, pooling, and one linear layer over the features."""
+    """Convolutions, pooling, and one linear layer over the features; beside them what sees broken tiles."""
 
     def __init__(self, spec: JudgeSpec, *, training: bool = False, dropout: float = 0.0) -> None:
         """Build the network; with batch normalisation, and dropout before the head, only for training.
 
         Trained normalisation is folded into the convolutions (:meth:`fold`), which computes the same
-        in less time.
+        in less time. The bank and the network for blemishes are made afterwards.
         """
         super().__init__()
 
@@ -80,6 +96,13 @@ class JudgeNetwork(nn.Module):
             self.convolutions += [convolution(inputs, outputs), convolution(outputs, outputs)]
         self.head = nn.Linear(others[-1], len(spec.classes))
         self.dropout = dropout
+        self.bank: FeatureBank | None = None
+        self.blemishes: BlemishNetwork | None = None
+        if spec.bank:
+            second_sign = bool(spec.blemish_widths)
+            self.bank = FeatureBank(spec.bank, spec.widths[-1], second_sign=second_sign)
+            if second_sign:
+                self.blemishes = BlemishNetwork(spec.channels, spec.blemish_widths)
 
     def features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, D) features, not negative."""

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cvae_cli.errors import UserError
 from cvae_cli.images.captions import Mark
 from cvae_cli.inference.batching import AdaptiveBatcher
-from cvae_cli.judge.files import read_judge
+from cvae_cli.judge.bank import ODD
+from cvae_cli.judge.files import NO_BANK, read_judge
 from cvae_cli.judge.network import JudgeNetwork
 from cvae_cli.model import weights
 from cvae_cli.model.device import resolve_device
@@ -28,6 +30,8 @@ class Predictions(NamedTuple):
     """(N, K), of each class."""
     features: NDArray[np.float32]
     """(N, D), the inputs of its last layer."""
+    blemishes: NDArray[np.float32]
+    """(N,) logits that an image has a blemish; zeros of a judge that does not look for any."""
 
 
 class Judge:
@@ -50,12 +54,36 @@ class Judge:
         network = weights.load_network(file, self.raw, lambda: JudgeNetwork(self.spec))
         self.file, self._batches = file, AdaptiveBatcher(batch_size)
         self.device = resolve_device(device)
+        # It stays on the CPU: one device, one result, and a few hundred distances for each tile.
+        self.bank, network.bank = network.bank, None
         self.network = network.to(memory_format=torch.channels_last).to(self.device)
 
     @property
     def sha256(self) -> str:
         """Of the weights file, in hexadecimal."""
         return str(self.raw["sha256"])
+
+    @property
+    def has_bank(self) -> bool:
+        """Whether it can tell how realistic a tile is; judges of earlier versions cannot."""
+        return self.bank is not None
+
+    def realism(self, predictions: Predictions, targets: NDArray[np.int64]) -> NDArray[np.float32]:
+        """How usual images are for the class that they should show.
+
+        Args:
+            predictions: of N images.
+            targets: (N,), their classes.
+
+        Returns:
+            (N,) in [0, 1]: about the share of real images of the class that are at least as unusual.
+
+        Raises:
+            UserError: the judge has no bank.
+        """
+        if self.bank is None:
+            raise UserError(f"{self.file}: {NO_BANK}")
+        return self.bank.realism(predictions.features, predictions.blemishes, targets)
 
     def predict(self, images: NDArray[np.uint8]) -> Predictions:
         """Classify images.
@@ -64,31 +92,39 @@ class Judge:
             images: (N, C, H, W) uint8, of the judge's size and channels.
         """
 
-        def predict_batch(part: slice, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        def predict_batch(part: slice, size: int) -> tuple[NDArray[np.float32], ...]:
             count = len(images[part])
             batch = np.zeros((size, *images.shape[1:]), np.uint8)
             batch[:count] = images[part]
             x = torch.from_numpy(batch).to(self.device).float() / 255
             with torch.inference_mode():
-                features = self.network.features(x.contiguous(memory_format=torch.channels_last))
+                x = x.contiguous(memory_format=torch.channels_last)
+                features = self.network.features(x)
                 probabilities = self.network.head(features).softmax(dim=1)
-            return probabilities[:count].cpu().numpy(), features[:count].cpu().numpy()
+                looks = self.network.blemishes
+                blemishes = features.new_zeros(size) if looks is None else looks(x)
+            return tuple(one[:count].cpu().numpy() for one in (probabilities, features, blemishes))
 
-        probabilities, features = zip(*self._batches.run(len(images), predict_batch), strict=True)
-        return Predictions(np.concatenate(probabilities), np.concatenate(features))
+        parts = zip(*self._batches.run(len(images), predict_batch), strict=True)
+        return Predictions(*(np.concatenate(part) for part in parts))
 
 
-def mark(probabilities: NDArray[np.float32], target: int, classes: tuple[str, ...]) -> Mark:
+def mark(
+    probabilities: NDArray[np.float32], target: int, classes: tuple[str, ...], realism: float | None = None
+) -> Mark:
     """What the judge predicts for one tile, as it is shown below it.
 
     Args:
         probabilities: (K,).
         target: index of the class that the tile should show.
         classes: the K names.
+        realism: of the tile; ``None`` where the judge has no bank.
     """
     predicted, share = int(probabilities.argmax()), float(probabilities[target])
     if predicted != target:
         return Mark("wrong", f"reads {classes[predicted]}")
+    if realism is not None and realism < ODD:
+        return Mark("odd", f"odd {percent(share)}")
     return Mark("sure" if share >= SURE else "unsure", percent(share))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from cvae_cli import __version__
 from cvae_cli.data.augment import random_affine, random_cutout, random_flip, random_shift
 from cvae_cli.data.labelled import LabelledImages
+from cvae_cli.judge.bank import fill_bank, split_images
+from cvae_cli.judge.blemishes import WIDTHS, count_steps, train_blemishes
 from cvae_cli.judge.files import KIND
 from cvae_cli.judge.network import JudgeNetwork, JudgeSpec
 from cvae_cli.judge.predict import Judge
@@ -96,7 +98,7 @@ def train_judge(
 
     One cycle of the learning rate (Smith & Topin 2018). Grey images are randomly rotated, scaled,
     sheared and shifted a little; photographs are shifted, mirrored and partly cut out. Nothing is
-    selected: the last weights are the judge.
+    selected: the last weights are the judge. Then it gets its bank of real images.
 
     Args:
         data: real training images.
@@ -128,9 +130,10 @@ def train_judge(
         batch = max(1, min(_BATCH, len(data) // 8))
         # At least a minimum of steps, however few the images.
         epochs = max(epochs or schedule.epochs, -(-MIN_STEPS // (len(data) // batch)))
-        steps = epochs * (len(data) // batch)
+        own_steps = epochs * (len(data) // batch)
+        steps = own_steps + (count_steps(len(data)) if channels == 1 else 0)
         optimizer = schedule.make_optimizer(network)
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate, total_steps=steps)
+        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate, total_steps=own_steps)
         done = 0
         network.train()
         for _ in range(epochs):
@@ -148,10 +151,13 @@ def train_judge(
                 done += 1
                 progress(done, steps)
         folded = network.cpu().fold(spec)
+        judge, spec = with_bank(
+            folded, spec, data, seed=seed, device=where, progress=lambda more, _: progress(done + more, steps)
+        )
 
     def export(metrics: dict[str, float]) -> None:
         weights.export(
-            folded,
+            judge,
             file,
             spec=spec.to_dict(),
             name=name,
@@ -184,3 +190,56 @@ def train_judge(
         predicted = Judge(file, device=device).predict(test.images.numpy()).probabilities.argmax(axis=1)
         export({"test_accuracy": float((predicted == test.labels.numpy()).mean())})
     return file
+
+
+def with_bank(
+    network: JudgeNetwork,
+    spec: JudgeSpec,
+    data: LabelledImages,
+    *,
+    seed: int = SEED,
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[JudgeNetwork, JudgeSpec]:
+    """The same judge with a bank of real training images, and for grey images a network for blemishes.
+
+    Photographs have too much detail of their own for the latter.
+
+    Args:
+        network: in evaluation mode, without batch normalisation; it is not changed, but for being
+            rounded to half precision, as its file is.
+        spec: of the network.
+        data: real training images; test images have no place in a bank.
+        seed: of which images are in the bank, and of the training of the network for blemishes.
+        device: to compute on.
+        progress: called after each step of that training with the number of steps done and in all.
+    """
+    split = split_images(data.labels, len(spec.classes), spec.widths[-1], seed=seed)
+    blemishes = None
+    if spec.channels == 1:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            blemishes = train_blemishes(data.images[split.fit], device, progress).half().float()
+    judge = network.half().float().to(device)
+    chosen = [split.bank, split.references]
+    features, others = ([_in_parts(judge.features, data, each, device) for each in part] for part in chosen)
+    logits = None
+    if blemishes is not None:
+        looks = blemishes.to(device)
+        logits = [_in_parts(looks, data, each, device) for each in split.references]
+        blemishes = looks.cpu()
+    bank = fill_bank(split, features, others, logits)
+    spec = replace(spec, bank=bank.counts, blemish_widths=WIDTHS if blemishes is not None else ())
+    found = JudgeNetwork(spec).eval()
+    found.convolutions, found.head = judge.cpu().convolutions, judge.head
+    found.bank, found.blemishes = bank, blemishes
+    return found, spec
+
+
+@torch.inference_mode()
+def _in_parts(
+    function: Callable[[Tensor], Tensor], data: LabelledImages, chosen: Tensor, device: torch.device
+) -> Tensor:
+    """What a function makes of the images at indices, (N,) int64, a batch at a time; on the CPU."""
+    parts = [function(data.images[part].to(device).float() / 255).cpu() for part in chosen.split(500)]
+    return torch.cat(parts).clone()

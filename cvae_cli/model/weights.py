@@ -28,6 +28,9 @@ _NAMES_IN_FILE = {
 }
 """Tensors that weights files hold under another name than the network."""
 
+_BANK = "bank."
+"""Begins the names of what a judge compares images with, which are no parameters."""
+
 
 def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
     """Load a model, after checking schema, size, sha256, and every key and shape, in this order.
@@ -155,7 +158,7 @@ def export(
         "spec": spec,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
-        "parameters": sum(value.numel() for value in tensors.values()),
+        "parameters": sum(value.numel() for key, value in tensors.items() if not key.startswith(_BANK)),
         "data_set": data_set,
         "metrics": {key: round(value, 5) for key, value in metrics.items()},
         "train_command": train_command,

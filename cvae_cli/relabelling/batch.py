@@ -48,6 +48,7 @@ class RelabelledItem:
         targets: indices of the T classes that it was drawn as.
         tiles: (T, C, H, W) uint8 at native size.
         probabilities: (T, K) float32, the judge's, of each tile; ``None`` without a judge.
+        realism: (T,) float32, by the judge's bank, of each tile; ``None`` without one.
     """
 
     item: LoadedItem
@@ -57,6 +58,7 @@ class RelabelledItem:
     targets: tuple[int, ...]
     tiles: NDArray[np.uint8]
     probabilities: NDArray[np.float32] | None
+    realism: NDArray[np.float32] | None = None
 
 
 def relabel_batch(
@@ -84,9 +86,12 @@ def relabel_batch(
         row[: len(indices)] = indices
     tiles, scales = relabeller.draw_with_scales(images, labels, wanted)  # (N, T, C, H, W), (N,)
     judged: NDArray[np.float32] | None = None
+    realism: NDArray[np.float32] | None = None
     if judge is not None:
         predictions = judge.predict(tiles.reshape(-1, *tiles.shape[2:]))
         judged = predictions.probabilities.reshape(*tiles.shape[:2], -1)  # (N, T, K)
+        if judge.has_bank:
+            realism = judge.realism(predictions, wanted.reshape(-1)).reshape(tiles.shape[:2])  # (N, T)
     return [
         RelabelledItem(
             item=_with_scale(item, float(scales[i])),
@@ -96,6 +101,7 @@ def relabel_batch(
             targets=targets[i],
             tiles=tiles[i, : len(targets[i])],
             probabilities=None if judged is None else judged[i, : len(targets[i])],
+            realism=None if realism is None else realism[i, : len(targets[i])],
         )
         for i, item in enumerate(items)
     ]

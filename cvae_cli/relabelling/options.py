@@ -30,6 +30,8 @@ class RelabelOptions:
         check: have a judge classify every tile.
         min_confidence: leave out tiles for which the judge's probability of the target is lower, with
             ``tiles``; ``None`` for none. It implies ``check``.
+        min_realism: leave out tiles that are more unusual than all but this share of real images of their
+            target, with ``tiles``; ``None`` for none. It implies ``check``.
         overwrite: do finished images again.
         shard: this process's part: index from 1, and the number of parts.
         dry_run: only say what would be written.
@@ -49,6 +51,7 @@ class RelabelOptions:
     workers: int | None = None
     check: bool = False
     min_confidence: float | None = None
+    min_realism: float | None = None
     overwrite: bool = False
     shard: tuple[int, int] | None = None
     dry_run: bool = False

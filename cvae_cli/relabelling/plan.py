@@ -19,7 +19,7 @@ from cvae_cli.images.naming import class_folders, printable
 from cvae_cli.images.output import check_replaceable
 from cvae_cli.images.prepare import Invert
 from cvae_cli.inference.relabeller import resolve_precision
-from cvae_cli.judge.files import find_judge
+from cvae_cli.judge.files import NO_BANK, find_judge, read_judge
 from cvae_cli.model import registry
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.relabelling.labels import Label, LabelRule, class_index, require_class
@@ -52,6 +52,7 @@ class RelabelPlan:
         judge_file: the judge's ``.safetensors`` file; ``None`` without a check.
         judge_sha256: of its weights.
         min_confidence: as ``--min-confidence``.
+        min_realism: as ``--min-realism``.
         overwrite: do finished images again.
         may_replace: replace files that cvae did not write. Never where the images come from a list: such a
             file may be named further down in it.
@@ -72,6 +73,7 @@ class RelabelPlan:
     judge_file: Path | None
     judge_sha256: str | None
     min_confidence: float | None
+    min_realism: float | None
     overwrite: bool
     may_replace: bool
 
@@ -144,6 +146,9 @@ class RelabelPlan:
         ]
         if self.judge_sha256 is not None:
             parts.append([self.judge_sha256, self.min_confidence])
+        if self.min_realism is not None:
+            # Only then: pictures that were finished before there was this option stay so.
+            parts.append({"min_realism": self.min_realism})
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -163,7 +168,12 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
     targets = _target_indices(options.targets, card.spec)
     if options.min_confidence is not None and options.write == "grid":
         raise UserError("--min-confidence leaves out tiles: add --write tiles or --write both.")
-    judge_file = find_judge(card) if options.check or options.min_confidence is not None else None
+    if options.min_realism is not None and options.write == "grid":
+        raise UserError("--min-realism leaves out tiles: add --write tiles or --write both.")
+    least = (options.min_confidence, options.min_realism)
+    judge_file = find_judge(card) if options.check or least != (None, None) else None
+    if judge_file is not None and options.min_realism is not None and not read_judge(judge_file)[1].bank:
+        raise UserError(f"--min-realism: {judge_file}: {NO_BANK}")
     return RelabelPlan(
         sources=options.sources,
         out=options.out,
@@ -180,6 +190,7 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
         judge_file=judge_file,
         judge_sha256=registry.read_metadata(judge_file)["sha256"] if judge_file else None,
         min_confidence=options.min_confidence,
+        min_realism=options.min_realism,
         overwrite=options.overwrite,
         may_replace=options.overwrite and options.listing is None,
     )

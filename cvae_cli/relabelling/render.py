@@ -52,8 +52,13 @@ def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
         return Rendered(outcome.skipped(OWN_CLASS))
     check = CheckResult()
     if drawn.probabilities is not None:
-        check = CheckResult.from_probabilities(
-            drawn.probabilities, drawn.targets, spec.classes, plan.min_confidence
+        check = CheckResult.from_predictions(
+            drawn.probabilities,
+            drawn.realism,
+            drawn.targets,
+            spec.classes,
+            min_confidence=plan.min_confidence,
+            min_realism=plan.min_realism,
         )
     names = plan.class_names(drawn.targets)
     shown = [item.image.restore(tile) for tile in drawn.tiles]
@@ -82,6 +87,8 @@ def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
             outputs=plan.output_names(ref, drawn.targets, left_out=check.left_out),
             judged=check.judged,
             judged_wrong=check.wrong,
+            judged_realism=check.realism,
+            judged_odd=check.odd,
             left_out=check.left_out,
         ),
         outputs=plan.output_names(ref, drawn.targets),

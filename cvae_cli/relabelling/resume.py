@@ -52,6 +52,8 @@ def finished_outcome(
         prepared=recorded.get("prepared") or {},
         judged=check.judged,
         judged_wrong=check.wrong,
+        judged_realism=check.realism,
+        judged_odd=check.odd,
         left_out=check.left_out,
         warnings=tuple(recorded.get("warnings") or ()),
     )

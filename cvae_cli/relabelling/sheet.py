@@ -134,8 +134,12 @@ class _SheetMaker:
         """What the judge says of (K, C, H, W) tiles, one of each class."""
         if self.judge is None:
             return None
-        probabilities = self.judge.predict(tiles).probabilities
-        return [mark(row, index, self.judge.spec.classes) for index, row in enumerate(probabilities)]
+        predictions, classes = self.judge.predict(tiles), self.judge.spec.classes
+        realism: list[float | None] = [None] * len(tiles)
+        if self.judge.has_bank:
+            realism = self.judge.realism(predictions, np.arange(len(tiles))).tolist()
+        shares = predictions.probabilities
+        return [mark(shares[index], index, classes, one) for index, one in enumerate(realism)]
 
 
 def _run(options: SheetOptions, maker: _SheetMaker) -> Iterator[ImageOutcome]:

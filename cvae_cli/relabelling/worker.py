@@ -103,9 +103,7 @@ def commit(plan: RelabelPlan, folder: OutputFolder, ref: ImageRef, rendered: Ren
         for name, content in rendered.files:
             folder.write(name, content)
     except ImageError as error:
-        return replace(
-            rendered.outcome, targets=(), outputs=(), judged=None, judged_wrong=(), left_out=()
-        ).failed(str(error))
+        return rendered.outcome.unjudged().failed(str(error))
     return rendered.outcome
 
 

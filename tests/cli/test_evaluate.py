@@ -79,6 +79,15 @@ def test_check_and_least_confidence_are_said(cvae: Run, examples: Path, tmp_path
     assert "left out (below 0.99)" in run.stderr
     lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
     assert sum(len(line["judged"]) for line in lines) == 18
+    odd = sum(len(line["judged_odd"]) for line in lines)
+    assert f"tiles show another class, {odd} are odd, " in run.stderr
+    more = ("--write", "tiles", "--min-confidence", "0.5", "--min-realism", "0.3")
+    run = cvae("relabel", examples / "7", "--out", "real", *more)
+    assert "left out (below 0.5 or realism below 0.3)" in run.stderr
+    run = cvae("relabel", examples / "7", "--out", "only", "--write", "tiles", "--min-realism", "0.3")
+    assert "left out (realism below 0.3)" in run.stderr
+    for wrong in ("1.1", "-0.1", "nan"):
+        assert cvae("relabel", examples / "7", "--out", "x", "--min-realism", wrong).returncode == 2
     run = cvae("relabel", examples / "7", "--out", "grids", "--min-confidence", "0.99")
     assert run.returncode == 2
     assert "--write tiles" in run.stderr

@@ -113,11 +113,13 @@ def test_an_ideal_model_has_ideal_metrics(judged: EvaluateOptions, monkeypatch: 
     assert 0.6 < got["diversity"] < 1.6
     assert got["precision"] > 0.9
     assert got["recall"] > 0.9
+    assert got["odd_tiles"] < 0.3
     assert got["bits_per_dimension"] == pytest.approx(80 / (784 * np.log(2)))
     references = {metric.name: metric.references for metric in found.metrics}
     assert references["effectiveness"]["real images"] == got["judge_accuracy"]
     assert references["effectiveness"]["chance"] == 0.1
     assert references["effectiveness"]["image copied"] == pytest.approx((1 - got["judge_accuracy"]) / 9)
+    assert abs(got["odd_tiles"] - references["odd_tiles"]["real test images"]) < 0.15
     assert got["realism"] < 10 * references["realism"]["real training images"]
     # What --json prints has no nan, which is not JSON.
     raw = json.loads(json.dumps(found.to_dict(), allow_nan=False))
@@ -143,6 +145,7 @@ def test_a_copier_is_caught_by_effectiveness(
     assert got["effectiveness"] < 0.02
     assert got["composition"] == 0
     assert got["leakage"] > 0.95
+    assert got["odd_tiles"] > 0.9  # none of them is like its target
 
 
 class Prototypes(Mover):

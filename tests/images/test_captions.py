@@ -50,14 +50,14 @@ def test_captions_that_differ_look_different() -> None:
     assert len({caption_strip(text, 84).tobytes() for text in texts}) == len(texts)
 
 
-def test_marks_tell_the_four_verdicts_apart() -> None:
-    kinds = ("sure", "unsure", "wrong", "doubtful")
+def test_marks_tell_the_five_verdicts_apart() -> None:
+    kinds = ("sure", "unsure", "odd", "wrong", "doubtful")
     strips = {kind: mark_strip(Mark(kind, "93%"), 84) for kind in kinds}
     assert {strip.shape for strip in strips.values()} == {(NOTE_HEIGHT, 84, 1)}
-    assert len({strip.tobytes() for strip in strips.values()}) == 4
+    assert len({strip.tobytes() for strip in strips.values()}) == 5
     # The worse, the brighter.
     brightness = {kind: float(strip.mean()) for kind, strip in strips.items()}
-    assert brightness["sure"] < brightness["unsure"] < brightness["wrong"]
+    assert brightness["sure"] < brightness["unsure"] < brightness["odd"] < brightness["wrong"]
     # A long one is cut short: what is left of it is the same.
     long = [mark_strip(Mark("wrong", f"reads a very long class name {end}"), 84) for end in ("or", "indeed")]
     assert np.array_equal(*long)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,11 +8,15 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT
+from safetensors.torch import load, save
 
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.errors import UserError, WeightsError
+from cvae_cli.images.captions import Mark
 from cvae_cli.images.load import load_image
 from cvae_cli.judge import train
+from cvae_cli.judge.bank import ODD
+from cvae_cli.judge.blemishes import MIN_STEPS
 from cvae_cli.judge.files import KIND, check_fits, find_judge, judge_of
 from cvae_cli.judge.network import JudgeNetwork, JudgeSpec
 from cvae_cli.judge.predict import Judge, mark
@@ -43,8 +48,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         test=bars(40, 1),
         progress=lambda done, total: steps.append((done, total)),
     )
-    assert steps[0] == (1, 400)
-    assert steps[-1] == (400, 400)
+    assert steps[0] == (1, 400 + MIN_STEPS)
+    assert steps[-1] == (400 + MIN_STEPS, 400 + MIN_STEPS)
+    assert [done for done, _ in steps] == list(range(1, 400 + MIN_STEPS + 1))
     return file
 
 
@@ -79,9 +85,68 @@ def test_training_is_repeatable_and_leaves_the_random_state_alone(
 def test_predictions_do_not_depend_on_the_rest_of_the_batch(trained: Path) -> None:
     found = Judge(trained, device="cpu", batch_size=8)
     images = bars(13, 3).images.numpy()
-    together = found.predict(images).probabilities
+    together = found.predict(images)
     for i in (0, 7, 12):
-        assert np.array_equal(found.predict(images[i : i + 1]).probabilities[0], together[i])
+        alone = found.predict(images[i : i + 1])
+        assert np.array_equal(alone.probabilities[0], together.probabilities[i])
+        assert alone.blemishes[0] == together.blemishes[i]
+
+
+def without_bank(file: Path, copy: Path) -> Path:
+    """A judge as it was written before there were banks."""
+    tensors = load(file.read_bytes())
+    old = {name: value for name, value in tensors.items() if name.startswith(("convolutions.", "head."))}
+    content = save(old)
+    raw = json.loads(file.with_suffix(".json").read_text())
+    spec = {key: value for key, value in raw["spec"].items() if key not in ("bank", "blemish_widths")}
+    raw |= {"spec": spec, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    copy.write_bytes(content)
+    copy.with_suffix(".json").write_text(json.dumps(raw))
+    return copy
+
+
+def test_a_judge_without_a_bank_is_read_and_classifies_as_before(trained: Path, tmp_path: Path) -> None:
+    old = Judge(without_bank(trained, tmp_path / "old.safetensors"), device="cpu", batch_size=32)
+    new = Judge(trained, device="cpu", batch_size=32)
+    images = bars(20, 5).images.numpy()
+    assert np.array_equal(old.predict(images).probabilities, new.predict(images).probabilities)
+    assert (new.has_bank, old.has_bank) == (True, False)
+    with pytest.raises(UserError, match="no bank of real images"):
+        old.realism(old.predict(images), np.zeros(20, np.int64))
+    assert "bank" not in old.spec.to_dict()
+    assert old.spec.to_dict() == {
+        "classes": list("abcd"),
+        "image_size": 16,
+        "channels": 1,
+        "widths": [32, 64, 128],
+    }
+
+
+def test_realism_tells_real_images_from_others(trained: Path) -> None:
+    found = Judge(trained, device="cpu", batch_size=32)
+    assert found.spec.bank == (86, 86, 86, 86) or sum(found.spec.bank) == 512
+    assert found.raw["parameters"] < 350_000  # the bank has none
+    unseen = bars(200, 6)
+    predictions = found.predict(unseen.images.numpy())
+    own = found.realism(predictions, unseen.labels.numpy())
+    assert np.median(own) > 0.2
+    assert (found.realism(predictions, (unseen.labels.numpy() + 1) % 4) < ODD).mean() > 0.95
+    noise = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16)).astype(np.uint8)
+    assert (found.realism(found.predict(noise), np.zeros(40, np.int64)) < ODD).all()
+
+
+def test_photographs_have_a_bank_and_no_second_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "MIN_STEPS", 2)
+    grey = bars(32, 0)
+    data = LabelledImages(grey.images.expand(-1, 3, -1, -1), grey.labels, grey.classes)
+    file = train_judge(
+        data, tmp_path / "j.safetensors", name="j", data_set="x", command="none", device="cpu", epochs=1
+    )
+    found = Judge(file, device="cpu")
+    assert (found.spec.bank, found.spec.blemish_widths) == ((8, 8, 8, 8), ())
+    predictions = found.predict(data.images.numpy())
+    assert (predictions.blemishes == 0).all()
+    assert found.realism(predictions, data.labels.numpy()).shape == (32,)
 
 
 def test_folding_keeps_the_function() -> None:
@@ -110,6 +175,12 @@ def test_damaged_and_foreign_weights_are_refused(trained: Path, small_model: Pat
         ("classes", ["a", "a"], "different names"),
         ("image_size", 0, "image_size"),
         ("depth", 3, "depth"),
+        ("bank", [3, 3], "one number for each class"),
+        ("bank", [-1, 3, 3, 3], "bank must be whole"),
+        ("bank", [4, 3, 3, 3], "tensor 'bank.features' has shape"),
+        ("bank", [], "blemish_widths needs a bank"),
+        ("blemish_widths", [24, 0], "blemish_widths must be whole"),
+        ("blemish_widths", [24, 32], "is missing|not part|has shape"),
     ):
         copy = tmp_path / "copy.safetensors"
         copy.write_bytes(content)
@@ -149,6 +220,11 @@ def test_shipped_judges_are_what_their_metadata_says(name: str) -> None:
     check_fits(file, model, model.raw["data_set"])
     assert shipped.raw["training"]["seed"] != 0  # another than any model's
     # The goal for digits is an issue's; clothes are harder to tell.
+    data_set = model.raw["data_set"]
+    assert shipped.has_bank
+    assert len(shipped.spec.bank) == 10
+    assert min(shipped.spec.bank) >= 250
+    assert bool(shipped.spec.blemish_widths) == (data_set != "cifar10")
     least = {"mnist-judge": 0.996, "fashion-judge": 0.91, "cifar10-judge": 0.88}
     assert shipped.raw["metrics"]["test_accuracy"] >= least[name]
 
@@ -177,3 +253,11 @@ def test_shipped_judges_recognise_the_examples(name: str, folder: str) -> None:
 def test_marks(probabilities: tuple[float, ...], kind: str, text: str) -> None:
     found = mark(np.array(probabilities, np.float32), 0, ("a", "b", "c"))
     assert (found.kind, found.text) == (kind, text)
+
+
+def test_an_odd_tile_has_a_mark_of_its_own_unless_it_shows_another_class() -> None:
+    right, wrong = np.array((0.97, 0.02, 0.01), np.float32), np.array((0.1, 0.8, 0.1), np.float32)
+    classes = ("a", "b", "c")
+    assert mark(right, 0, classes, ODD - 1e-4) == Mark("odd", "odd 97%")
+    assert mark(right, 0, classes, ODD) == mark(right, 0, classes, None) == Mark("sure", "97%")
+    assert mark(wrong, 0, classes, 0.0) == Mark("wrong", "reads b")

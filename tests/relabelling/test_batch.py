@@ -36,6 +36,7 @@ def test_tiles_are_what_the_model_draws(worker: Worker, items: list[LoadedItem])
         alone = worker.relabeller.draw(image[None], np.array([drawn.label]), targets)[0]
         assert np.array_equal(drawn.tiles, alone)
         assert drawn.probabilities is None
+        assert drawn.realism is None
 
 
 def test_each_tile_is_classified_by_the_judge(worker: Worker, items: list[LoadedItem]) -> None:
@@ -43,8 +44,12 @@ def test_each_tile_is_classified_by_the_judge(worker: Worker, items: list[Loaded
     for drawn in relabel_batch(worker.plan, worker.relabeller, judge, items):
         assert drawn.probabilities is not None
         assert drawn.probabilities.shape == (len(drawn.targets), 10)
-        expected = judge.predict(drawn.tiles).probabilities
-        assert np.abs(drawn.probabilities - expected).max() < 1e-5
+        expected = judge.predict(drawn.tiles)
+        assert np.abs(drawn.probabilities - expected.probabilities).max() < 1e-5
+        # Of its own target each, whatever else the image is drawn as.
+        assert drawn.realism is not None
+        usual = judge.realism(expected, np.array(drawn.targets))
+        assert np.abs(drawn.realism - usual).max() < 1e-3
 
 
 def test_an_image_of_the_only_target_has_no_tiles(worker: Worker, items: list[LoadedItem]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 from helpers import tree
 from PIL import Image
+from safetensors.torch import load, save
 
 from cvae_cli.errors import UserError
 from cvae_cli.images import png
+from cvae_cli.judge.bank import ODD
+from cvae_cli.model import registry
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.run import relabel
 
@@ -95,6 +99,48 @@ def test_a_grid_shows_also_what_is_left_out_of_the_tiles(examples: Path, tmp_pat
     assert all(outcome.outputs[0] in tree(out) for outcome in outcomes)
     again = list(relabel(options(examples / "7", out, write="both", min_confidence=1.0)))
     assert {outcome.status for outcome in again} == {"skipped"}
+
+
+def test_odd_tiles_are_named_and_may_be_left_out(examples: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    every = list(relabel(options(examples, out, write="tiles")))
+    for outcome in every:
+        realism = outcome.judged_realism or {}
+        assert tuple(realism) == outcome.targets
+        assert set(outcome.judged_odd) == {name for name, share in realism.items() if share < ODD}
+    odd = {(outcome.path, name) for outcome in every for name in outcome.judged_odd}
+    assert ("chalk-01.png", "0") in odd  # a grey patch inside
+    assert ("7/chalk.png", "2") not in odd
+    assert len(odd) < 0.2 * 216
+    before = set(tree(out))
+    outcomes = list(relabel(options(examples, out, write="tiles", check=False, min_realism=ODD)))
+    assert {(outcome.path, name) for outcome in outcomes for name in outcome.left_out} == odd
+    assert len(before) - len(tree(out)) == len(odd)
+    again = list(relabel(options(examples, out, write="tiles", check=False, min_realism=ODD)))
+    assert {outcome.status for outcome in again if outcome.outputs} == {"skipped"}
+    assert [outcome.judged_odd for outcome in again] == [outcome.judged_odd for outcome in every]
+    assert [outcome.judged_realism for outcome in again] == [outcome.judged_realism for outcome in every]
+
+
+def test_a_judge_without_a_bank_marks_as_before(
+    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = registry.shipped("judge")["mnist-judge"]
+    tensors = load(shipped.read_bytes())
+    content = save({name: one for name, one in tensors.items() if name.startswith(("conv", "head"))})
+    raw = json.loads(shipped.with_suffix(".json").read_text())
+    del raw["spec"]["bank"], raw["spec"]["blemish_widths"]
+    raw |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    old = tmp_path / "old.safetensors"
+    old.write_bytes(content)
+    old.with_suffix(".json").write_text(json.dumps(raw))
+    monkeypatch.setattr("cvae_cli.relabelling.plan.find_judge", lambda _: old)
+    (outcome, _) = relabel(options(examples / "7", tmp_path / "out"))
+    line = outcome.to_dict()
+    assert len(line["judged"]) == 9
+    assert line["judged_odd"] is line["judged_realism"] is None
+    with pytest.raises(UserError, match="this judge has no bank of real images"):
+        relabel(options(examples / "7", tmp_path / "out", write="tiles", min_realism=0.01))
 
 
 def test_least_confidence_needs_tiles_and_a_judge(examples: Path, small_model: Path, tmp_path: Path) -> None:

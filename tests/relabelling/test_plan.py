@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -68,6 +70,9 @@ def test_a_fingerprint_tells_everything_that_decides_the_pictures(plan: RelabelP
                 {"precision": "bf16"},
                 {"judge_sha256": "0"},
                 {"judge_sha256": "0", "min_confidence": 0.5},
+                {"judge_sha256": "0", "min_realism": 0.5},
+                {"judge_sha256": "0", "min_confidence": 0.5, "min_realism": 0.5},
+                {"judge_sha256": "0", "min_realism": 0.1},
             )
         ),
     ]
@@ -79,6 +84,8 @@ def test_a_fingerprint_tells_everything_that_decides_the_pictures(plan: RelabelP
 def test_options_are_checked_against_each_other(options: RelabelOptions) -> None:
     with pytest.raises(UserError, match="--write tiles"):
         make_plan(replace(options, min_confidence=0.5))
+    with pytest.raises(UserError, match="--min-realism leaves out tiles: add --write tiles"):
+        make_plan(replace(options, min_realism=0.5))
     with pytest.raises(UserError, match="is the source itself"):
         make_plan(replace(options, out=options.sources[0]))
     with pytest.raises(UserError, match="no class 'eleven'"):
@@ -117,5 +124,21 @@ def test_a_plan_says_what_is_loaded(options: RelabelOptions) -> None:
     assert plan.model_file == registry.shipped()["mnist"]
     assert plan.judge_file == registry.shipped("judge")["mnist-judge"]
     assert plan.judge_sha256 == registry.read_metadata(plan.judge_file)["sha256"]
+    least = make_plan(replace(options, write="tiles", min_realism=0.02))
+    assert (least.judge_file, least.min_realism, least.min_confidence) == (plan.judge_file, 0.02, None)
     plain = make_plan(options)
     assert (plain.grids, plain.tiles, plain.judge_file, plain.judge_sha256) == (True, False, None, None)
+
+
+def test_pictures_of_earlier_versions_stay_finished(plan: RelabelPlan) -> None:
+    """The fingerprint of a run without ``--min-realism`` is what it was before there was this option."""
+    parts = [
+        2, "a/x.png", hashlib.sha256(b"x").hexdigest(), plan.model_sha256, "predict", [1, 3], "auto", "fp32",
+    ]  # fmt: skip
+    for changes, more in (
+        ({}, []),
+        ({"judge_sha256": "0"}, [["0", None]]),
+        ({"judge_sha256": "0", "min_confidence": 0.5}, [["0", 0.5]]),
+    ):
+        expected = hashlib.sha256(json.dumps(parts + more).encode()).hexdigest()[:32]
+        assert replace(plan, **changes).fingerprint(REF, b"x", None) == expected

@@ -84,11 +84,35 @@ def test_what_the_judge_says_is_recorded_and_shown(worker: Worker, drawn: Relabe
     assert judged.left_out == ("tiles/1/d0.png",)
     assert [name for name, _ in judged.files] == ["d0.png", "tiles/0/d0.png"]
     assert provenance(judged.files[0][1])["judged_wrong"] == ["1"]
+    assert judged.outcome.judged_realism is None
+    assert "judged_odd" not in provenance(judged.files[0][1])
     plain, marked = (
         picture(render(plan, one).files[0][1]) for one in (drawn, replace(drawn, probabilities=probabilities))
     )
     rows = np.flatnonzero((plain != marked).any(axis=1))
     assert rows.min() > 36 + 84  # nothing but the strip under the tiles
+
+
+def test_odd_tiles_are_recorded_and_left_out_below_the_least_realism(
+    worker: Worker, drawn: RelabelledItem
+) -> None:
+    probabilities = np.full((2, 10), 0.01, np.float32)
+    probabilities[0, 0] = probabilities[1, 1] = 0.9
+    judged = replace(drawn, probabilities=probabilities, realism=np.array([0.004, 0.02], np.float32))
+    for least, left_out in ((None, ()), (0.01, ("0",)), (0.02, ("0",)), (0.03, ("0", "1"))):
+        rendered = render(replace(worker.plan, min_realism=least), judged)
+        assert rendered.outcome.judged_realism == {"0": 0.004, "1": 0.02}
+        assert (rendered.outcome.judged_odd, rendered.outcome.judged_wrong) == (("0",), ())
+        assert rendered.outcome.left_out == left_out
+        assert rendered.left_out == tuple(f"tiles/{name}/d0.png" for name in left_out)
+        assert len(rendered.files) == 3 - len(left_out)
+    found = provenance(rendered.files[0][1])
+    assert (found["judged_odd"], found["judged_realism"]) == (["0"], {"0": 0.004, "1": 0.02})
+    usual = replace(judged, realism=np.array([0.5, 0.02], np.float32))
+    one, other = (picture(render(worker.plan, each).files[0][1]) for each in (judged, usual))
+    different = np.argwhere(one != other)
+    assert different[:, 0].min() > 36 + 84
+    assert different[:, 1].max() < 14 + 84 + 24 + 84  # below the first tile only
 
 
 def test_a_warning_is_recorded_and_marked(worker: Worker, drawn: RelabelledItem) -> None:

@@ -14,6 +14,7 @@ from cvae_cli.images.captions import mark_strip
 from cvae_cli.images.grid import Layout
 from cvae_cli.images.png import encode_png, read_provenance
 from cvae_cli.inference.relabeller import Relabeller
+from cvae_cli.judge.bank import ODD
 from cvae_cli.judge.predict import Judge, mark
 from cvae_cli.model import registry
 from cvae_cli.outcomes import ImageOutcome
@@ -87,15 +88,18 @@ def test_a_check_adds_a_strip_below_each_row(options: SheetOptions) -> None:
     plain, _ = make(options)
     marked, _ = make(replace(options, check=True))
     judge = Judge(registry.shipped("judge")["mnist-judge"], device="cpu", batch_size=10)
-    step = SIDE + 8 + 18
+    step, odd = SIDE + 8 + 18, 0
     for row in range(2):
         tiles = [at(marked, row, column, step=step) for column in range(10)]
         assert all(np.array_equal(tile, at(plain, row, column)) for column, tile in enumerate(tiles))
-        shares = judge.predict(np.stack([tile[None, ::3, ::3] for tile in tiles])).probabilities
-        for column, share in enumerate(shares):
+        predictions = judge.predict(np.stack([tile[None, ::3, ::3] for tile in tiles]))
+        realism = judge.realism(predictions, np.arange(10))
+        odd += int((realism < ODD).sum())
+        for column, share in enumerate(predictions.probabilities):
             y, x = TOP + row * step + SIDE + 1, LEFT + SIDE + GROUP_GAP + column * (SIDE + 8)
-            expected = mark_strip(mark(share, column, judge.spec.classes), SIDE)[:, :, 0]
+            expected = mark_strip(mark(share, column, judge.spec.classes, realism[column]), SIDE)[:, :, 0]
             assert np.array_equal(marked[y : y + 18, x : x + SIDE], expected)
+    assert odd  # scribbles make odd digits
 
 
 def test_images_that_cannot_be_used_take_no_row(options: SheetOptions) -> None:
