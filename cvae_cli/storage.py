@@ -348,7 +348,12 @@ class LineStream:
     def _open_locked(self) -> IO[str] | None:
         """``NAME.part``, emptied, if no other run is writing it."""
         while fcntl is not None:
-            stream = self._open("a")
+            try:
+                stream = self._open("a")
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.EEXIST):
+                    return None
+                raise
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(stream.fileno()), self.partial.stat()):
@@ -374,4 +379,12 @@ class LineStream:
             stream.close()
 
     def _open(self, mode: str) -> IO[str]:
-        return self.partial.open(mode, encoding="utf-8", newline="\n", buffering=1)
+        def opener(path: str, flags: int) -> int:
+            descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            if os.fstat(descriptor).st_nlink > 1:
+                os.close(descriptor)
+                raise FileExistsError(errno.EEXIST, "this file has other names, too")
+            return descriptor
+
+        # Never through a link, to a file that is not ours.
+        return open(self.partial, mode, encoding="utf-8", newline="\n", buffering=1, opener=opener)

@@ -61,6 +61,8 @@ def command(ctx: click.Context, /, source: tuple[Path, ...], null: bool, **asked
             report.add(outcome)
             if outcome.status == "failed":
                 print_failure(console, outcome.path, outcome.reason)
+            elif outcome.status == "skipped" and verbosity() >= 0:
+                console.print(f"passed over {visible(outcome.path)}: {outcome.reason}", markup=False)
             display.update("grid", report.total, job.rows, unit="images")
             if stop.signal:
                 break
@@ -69,6 +71,7 @@ def command(ctx: click.Context, /, source: tuple[Path, ...], null: bool, **asked
         ctx.exit(stop.exit_code)
     if verbosity() >= 0:
         rows = f"{report.done} images" if report.total else f"{job.rows} styles from the prior"
-        failed = f", {report.failed} failed" if report.failed else ""
+        failed = f", {report.skipped} passed over" if report.skipped else ""
+        failed += f", {report.failed} failed" if report.failed else ""
         console.print(f"{rows}{failed} -> {visible(str(job.out))}", markup=False)
     ctx.exit(report.exit_code)

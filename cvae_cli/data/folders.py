@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import unicodedata
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -35,11 +37,16 @@ _EVEN = "zsz/"
 """Before a name, so that about a tenth of files that are numbered from 0 is held out, however few."""
 _PROFILED_IMAGES = 300
 _PART_OF = {
-    **dict.fromkeys(("train", "training", "trn", "train_images"), "train"),
-    **dict.fromkeys(("test", "testing", "tst", "test_images"), "test"),
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
 }
 """What the usual names of parts, in any case, stand for."""
+_SHORT_PART_OF = {"tr": "train", "ts": "test", "te": "test", "va": "val"}
+"""What they are shortened to beside a word such as ``images``."""
+_PART_WORDS = re.compile(r"(data)?sets?|data|images?|imgs?|split|folder|files?|(19|20)\d\d")
+"""What is put before or behind them."""
+_PART_BEGINS = re.compile(r"(train|test|valid?)(ing|ation)?([\W_A-Z]|$)")
 
 
 @dataclass(frozen=True)
@@ -100,23 +107,25 @@ def scan(folder: Path) -> ClassFolders:
     found_parts = _find_parts(folder)
     has_parts = bool(found_parts)
     root = found_parts.get("train", folder)
-    classes = tuple(_folder_names(root))
+    named = _class_folders(root)
+    classes = tuple(named)
     if len(classes) < 2:
         what = f"only the class folder {classes[0]!r}" if classes else "no class folders"
         raise DataError(
             f"{root}: {what}; a model needs at least two classes, each a folder of images, such as "
             f"{root}/cat/*.jpg and {root}/dog/*.jpg."
         )
-    parts = {"train": tuple(_image_files(root / name) for name in classes)}
+    parts = {"train": tuple(_image_files(place) for place in named.values())}
     for name, files in zip(classes, parts["train"], strict=True):
         if not files:
             raise DataError(f"{root / name}: no images in this class folder; add some, or remove it.")
     for part in ("test", "val") if has_parts else ():
         if (place := found_parts.get(part)) is None:
             continue
-        if unknown := [name for name in _folder_names(place) if name not in classes]:
-            raise DataError(f"{place / unknown[0]}: a class that is not in {root}.")
-        parts[part] = tuple(_image_files(place / name) for name in classes)
+        here = _class_folders(place)
+        if unknown := [name for name in here if name not in classes]:
+            raise DataError(f"{here[unknown[0]]}: a class that is not in {root}.")
+        parts[part] = tuple(_image_files(here.get(name, place / name)) for name in classes)
     if "test" not in parts:
         parts["train"], parts["test"] = _hold_out_test(parts["train"], folder)
     return ClassFolders(folder, classes, parts)
@@ -214,19 +223,36 @@ def _counts(data: LabelledImages) -> list[int]:
     return torch.bincount(data.labels, minlength=len(data.classes)).tolist()
 
 
+def _part_of(name: str) -> str | None:
+    """The part that a folder's name stands for: ``train``, ``test`` or ``val``; else ``None``.
+
+    ``Train``, ``training_set``, ``test-images``, ``imagesTr``, ``val2017``.
+    """
+    key = re.sub(r"[\W_]+", "", name.casefold())
+    bare = _PART_WORDS.sub("", key)
+    return _PART_OF.get(bare) or (_SHORT_PART_OF.get(bare) if bare != key else None)
+
+
+def _looks_like_part(name: str) -> bool:
+    """Whether a name begins as that of a part: ``trainA``, ``test_easy``."""
+    return _part_of(name) is not None or _PART_BEGINS.match(name) is not None
+
+
 def _find_parts(folder: Path) -> dict[str, Path]:
     """The parts of a data set by what they are for; empty where its folders are classes.
 
     Folders are parts where one of them is named as a training part and holds folders itself: a class
-    that happens to be called ``train`` holds images.
+    that happens to be called ``train`` holds images, or stands beside classes.
 
     Raises:
-        DataError: folders that look like parts, of which none is to train on, or two are for the same.
+        DataError: folders that look like parts, of which none is to train on, two are for the same, or none
+            holds classes.
     """
+    names = _folder_names(folder)
     parts: dict[str, Path] = {}
     others = []
-    for name in _folder_names(folder):
-        part = _PART_OF.get(name.casefold())
+    for name in names:
+        part = _part_of(name)
         if part is None or not _folder_names(folder / name):
             others.append(name)
         elif part in parts:
@@ -235,18 +261,38 @@ def _find_parts(folder: Path) -> dict[str, Path]:
             )
         else:
             parts[part] = folder / name
-    if parts and "train" not in parts:
-        names = ", ".join(place.name for place in parts.values())
+    if names and all(map(_looks_like_part, names)) and len(names) > 1 and "train" not in parts:
         raise DataError(
-            f"{folder}: {names} look like parts of a data set, but none of its folders is called train (or "
-            "training), so there is nothing to train on."
+            f"{folder}: {', '.join(names)} look like parts of a data set, but none is a folder train (or "
+            "training) of class folders, so there is nothing to train on."
         )
-    if parts and others:
+    if len(parts) > 1 and others:
         raise DataError(
-            f"{folder}: {others[0]} stands beside {parts['train'].name}, which looks like a part of the data "
-            "set; move one of them, or name the folder that holds the classes."
+            f"{folder}: {others[0]} stands beside {' and '.join(place.name for place in parts.values())}, "
+            "which look like parts of the data set; move it, or name the folder that holds the classes."
         )
-    return parts
+    return {} if others else parts
+
+
+def _composed(name: str) -> str:
+    """A name in one of the spellings that Unicode has for it."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _class_folders(folder: Path) -> dict[str, Path]:
+    """The class folders in a folder, by the name of the class.
+
+    Raises:
+        DataError: two of them are called the same.
+    """
+    found: dict[str, Path] = {}
+    for name in _folder_names(folder):
+        if (other := found.setdefault(_composed(name), folder / name)) != folder / name:
+            raise DataError(
+                f"{folder}: two class folders are called {name}, in two spellings of Unicode that look the "
+                f"same ({other.name!a} and {name!a}); merge them."
+            )
+    return found
 
 
 def _folder_names(folder: Path) -> list[str]:

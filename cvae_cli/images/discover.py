@@ -60,12 +60,13 @@ class ImageRef:
         Below a source folder those within it, then that folder itself; of a file or a relative path of
         a list those written in it; of an absolute path the one that it is in.
         """
-        written = PurePath(self.relative)
+        written = PurePath(os.path.normpath(self.relative))  # 4/../7 is 7
         inside = () if written.is_absolute() else written.parts[:-1]
-        named = tuple(part for part in inside if part not in (".", ".."))
         is_below = self.source not in ("-", self.relative)
         own = Path(self.source) if is_below else self.file.parent
-        return (*named, own.resolve().name)
+        # A link by its own name, and by that of what it leads to.
+        named = (*inside, Path(os.path.normpath(own)).name, own.resolve().name)
+        return tuple(dict.fromkeys(part for part in named if part not in ("", ".", "..")))
 
 
 def check_sources(sources: Iterable[Path]) -> None:
@@ -117,7 +118,7 @@ def iter_images(
         others = f" {len(begun)} files were passed over: {begun[0].passed_over}." if begun else ""
         raise UserError(
             f"no image found in {where}. Looked for {' '.join(sorted(SUFFIXES))}, in all sub-folders that "
-            f"are not hidden.{others}"
+            f"are not hidden, apart from what cvae wrote below {exclude}.{others}"
         )
     for ref in chain(begun, images):
         if shard is None or in_shard(ref, shard[0] - 1, shard[1]):
@@ -148,13 +149,23 @@ def discover(
     barred = exclude.resolve() if exclude is not None else None
     siblings = _Siblings()
     taken: set[str] = set()
+    folders = {source.resolve() for source in unique if source.is_dir()}
+    linked: set[Path] = set()
+
+    def is_walked_elsewhere(folder: Path) -> bool:
+        """Whether what a link leads to is a source, in one, or the target of an earlier link."""
+        real = folder.resolve()
+        elsewhere = bool((folders | linked) & {real, *real.parents})
+        linked.add(real)
+        return elsewhere
+
     for source in unique:
         if source.is_dir():
             prefix = PurePosixPath()
             if len(unique) > 1:
                 prefix = untaken(PurePosixPath(source.resolve().name or "root"), taken)
             if source.resolve() != barred:
-                yield from _walk(source, prefix, barred, list_folder)
+                yield from _walk(source, prefix, barred, list_folder, is_walked_elsewhere)
         elif not _is_output(source, barred):
             alone = names[source.name] == 1
             place = PurePosixPath(source.name) if alone else safe_relative(source)
@@ -181,6 +192,8 @@ def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[
                 yield ImageRef(file, text, "-", PurePosixPath("_"), problem)
                 continue
             if _is_output(file, barred):
+                continue
+            if not owners.is_new(os.path.abspath(text)):  # noqa: PTH100 - links stay as they are
                 continue
             place = safe_relative(file).with_name(siblings.output_name(file))
             owner = owners.claim(str(place), os.path.normpath(text))
@@ -238,6 +251,7 @@ def _walk(
     prefix: PurePosixPath,
     barred: Path | None,
     list_folder: Callable[..., tuple[list[str], list[str]]],
+    is_walked_elsewhere: Callable[[Path], bool],
 ) -> Iterator[ImageRef]:
     source = str(root)
     # An explicit stack: folders may be nested more deeply than Python's calls.
@@ -259,6 +273,12 @@ def _walk(
             stem = output_stem(name, ambiguous)
             if barred is None or barred.name != name or (folder / name).resolve() != barred:
                 yield ImageRef(folder / name, str(below / name), source, place / stem)
+        if folder == root:  # elsewhere links to folders are not followed
+            folders = [
+                name
+                for name in folders
+                if not ((root / name).is_symlink() and is_walked_elsewhere(root / name))
+            ]
         for name in reversed(folders):
             if barred is None or (folder / name).resolve() != barred:
                 waiting.append((folder / name, place / name, below / name))

@@ -50,11 +50,12 @@ def check_replaceable(
     Raises:
         ImageError: the file is there and is not ours to replace.
     """
-    if not is_foreign(file):
+    if not storage.exists(file):
         return
+    # A tile that cvae drew may be a source, too.
     if storage.is_same_file(file, image) or is_source(file, sources, out):
         raise ImageError(f"its output {file} is one of the images themselves; choose another --out")
-    if not overwrite:
+    if not overwrite and is_foreign(file):
         raise ImageError(f"{file} exists and was not written by cvae; {remedy}")
 
 

@@ -40,6 +40,11 @@ class OutputOwners:
         (owner,) = self._database.execute("SELECT path FROM owners WHERE output = ?", row[:1]).fetchone()
         return "repeated" if owner == row[1] else "taken"
 
+    def is_new(self, path: str) -> bool:
+        """Whether a path has not been asked for before."""
+        row = hash((path, "path")), 0
+        return bool(self._database.execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", row).rowcount)
+
     def close(self) -> None:
         """Delete all of it."""
         self._database.close()

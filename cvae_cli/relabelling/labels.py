@@ -175,7 +175,8 @@ class LabelTable:
 
 def _path_key(path: str) -> str:
     """A path in one spelling: Unicode composed, without ``./``, ``//`` and ``x/..``."""
-    text = os.fsencode(path).decode("utf-8", "surrogateescape")
+    # Bytes that the locale cannot decode are what they are in UTF-8, as which a CSV is read.
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return unicodedata.normalize("NFC", os.path.normpath(text))
 
 

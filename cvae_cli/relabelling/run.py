@@ -17,7 +17,7 @@ from typing import Any
 from cvae_cli.errors import ImageError
 from cvae_cli.images.discover import ImageRef, iter_images
 from cvae_cli.images.listings import SharedListings
-from cvae_cli.images.manifest import Manifest, manifest_name
+from cvae_cli.images.manifest import Manifest, check_manifest, manifest_name
 from cvae_cli.images.output import OutputFolder
 from cvae_cli.inference.threads import default_workers, one_core_per_thread
 from cvae_cli.outcomes import ImageOutcome
@@ -53,6 +53,8 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
     images = chain(list(islice(images, 1)), images)
     if options.dry_run:
         return (_planned_outcome(plan, ref) for ref in images)
+    manifest = plan.out / manifest_name(options.shard)
+    check_manifest(manifest, sources=plan.sources, out=plan.out, overwrite=options.overwrite)
     folder = OutputFolder(plan.out)
     folder.create()
     worker = Worker(plan, folder, device=options.device, batch_size=options.batch_size)

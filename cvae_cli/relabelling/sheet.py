@@ -16,8 +16,8 @@ from cvae_cli.images.captions import Mark
 from cvae_cli.images.discover import ImageRef, check_sources, iter_images
 from cvae_cli.images.grid import Layout, Original, SheetRow, draw_sheet
 from cvae_cli.images.load import load_image, read_image
-from cvae_cli.images.output import check_not_foreign, is_foreign
-from cvae_cli.images.png import encode_png, provenance_in
+from cvae_cli.images.output import check_not_foreign
+from cvae_cli.images.png import encode_png, provenance_in, read_provenance
 from cvae_cli.images.prepare import Invert
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.files import find_judge
@@ -154,7 +154,7 @@ def _run(options: SheetOptions, maker: _SheetMaker) -> Iterator[ImageOutcome]:
                 continue
             _check_is_not_source(options.out, ref)
             if len(rows) == options.rows:
-                if is_foreign(options.out):
+                if _may_be_source(options.out):
                     continue  # it may still be named further down
                 break
             found = ImageOutcome(ref.relative, ref.source, outputs=(str(options.out),))
@@ -163,7 +163,10 @@ def _run(options: SheetOptions, maker: _SheetMaker) -> Iterator[ImageOutcome]:
                 rows.append(row)
             yield outcome
         if not rows:
-            raise UserError("none of the images could be used, so there is no sheet to write.")
+            raise UserError(
+                "none of the images could be used, so there is no sheet to write; grids and sheets that "
+                "cvae drew are passed over."
+            )
     layout = Layout(native=card.spec.image_size, channels=card.spec.channels)
     picture = draw_sheet(layout, card.spec.classes, rows)
     provenance = {"model": card.name, "model_sha256": card.sha256, "sheet": len(rows)}
@@ -182,11 +185,18 @@ def _check_output(options: SheetOptions) -> None:
     sources = () if options.listing is not None else options.sources
     real = out.resolve()
     inside = any(source in (real, *real.parents) for source in (source.resolve() for source in sources))
-    if inside and is_foreign(out):
+    if inside and _may_be_source(out):
         raise OutputError(f"{out} is one of the images of the sources; choose another --out.")
+
+
+def _may_be_source(out: Path) -> bool:
+    """Whether a file is there that is no sheet: a tile that cvae drew may be an image of the sources."""
+    if not storage.exists(out) or storage.size_of(out) == 0:
+        return False
+    return "sheet" not in (read_provenance(out) or {})
 
 
 def _check_is_not_source(out: Path, ref: ImageRef) -> None:
     """Raise :class:`OutputError` if the sheet would replace this image, whatever the spelling."""
-    if storage.is_same_file(out, ref.file) and is_foreign(out):
+    if storage.is_same_file(out, ref.file) and _may_be_source(out):
         raise OutputError(f"{out} is one of the images of the sources; choose another --out.")

@@ -11,7 +11,7 @@ from cvae_cli.errors import ImageError
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.load import load_image, read_image
 from cvae_cli.images.naming import printable
-from cvae_cli.images.output import OutputFolder
+from cvae_cli.images.output import OutputFolder, is_source
 from cvae_cli.images.png import provenance_in, read_provenance
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.predict import Judge
@@ -108,14 +108,20 @@ def commit(plan: RelabelPlan, folder: OutputFolder, ref: ImageRef, rendered: Ren
 
 
 def _remove_obsolete(plan: RelabelPlan, ref: ImageRef, rendered: Rendered) -> None:
-    """Delete tiles of an earlier run that this one would not have written."""
-    if rendered.wrong_label is not None:
-        file = plan.out / rendered.wrong_label
-        if (read_provenance(file) or {}).get("source") == printable(ref.relative):
+    """Delete tiles of an earlier run that this one would not have written, unless they are its sources."""
+
+    def remove(name: str) -> None:
+        file = plan.out / name
+        if not storage.is_same_file(file, ref.file) and not is_source(file, plan.sources, plan.out):
             storage.remove(file)
+
+    if rendered.wrong_label is not None:
+        drawn_from = (read_provenance(plan.out / rendered.wrong_label) or {}).get("source")
+        if drawn_from == printable(ref.relative):
+            remove(rendered.wrong_label)
     for name in rendered.left_out:
         if read_provenance(plan.out / name) is not None:
-            storage.remove(plan.out / name)
+            remove(name)
 
 
 class Worker:

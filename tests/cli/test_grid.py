@@ -79,6 +79,24 @@ def test_grid_mistakes(
     assert not Path("sheet.png").exists()
 
 
+def test_a_tile_of_the_sources_is_never_replaced_and_own_grids_are_said(
+    folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert invoke("relabel", "imgs/d0.png", "--write", "both", "--targets", "3", "--out", "ds").exit_code == 0
+    tile = tmp_path / "ds" / "tiles" / "3" / "d0.png"
+    before = tile.read_bytes()
+    for sources in ([tile], ["ds/tiles/3"], ["imgs/d0.png", tile]):
+        run = invoke("grid", *sources, "--out", tile)
+        assert run.exit_code == 2, sources
+        assert "is one of the images of the sources" in run.stderr
+    assert tile.read_bytes() == before
+    run = invoke("grid", "ds/d0.png", tile, "--out", "sheet.png")
+    assert "passed over ds/d0.png: a grid or sheet that cvae drew" in run.stderr
+    assert "1 images, 1 passed over -> sheet.png" in run.stderr
+    assert invoke("grid", tile, "--out", "sheet.png").exit_code == 0  # its own sheet is replaced
+
+
 def test_an_image_of_the_sources_is_never_replaced(
     folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

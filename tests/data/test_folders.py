@@ -142,8 +142,9 @@ def test_parts_may_have_their_usual_names(tmp_path: Path, names: tuple[str, ...]
     ("names", "message"),
     [
         (("train", "training"), "both train and training are train images"),
-        (("test", "val"), "none of its folders is called train"),
-        (("train", "test", "spare"), "spare stands beside train"),
+        (("test", "val"), "none is a folder train"),
+        (("train", "test", "spare"), "spare stands beside test and train"),
+        (("train", "Training_Set"), "both Training_Set and train are train images"),
     ],
 )
 def test_parts_that_make_no_sense_are_said(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
@@ -154,9 +155,50 @@ def test_parts_that_make_no_sense_are_said(tmp_path: Path, names: tuple[str, ...
         folders.scan(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("training_set", "test_set"), ("trainset", "testset"), ("train-images", "test-images"),
+        ("train2017", "val2017"), ("imagesTr", "imagesTs"), ("train_data", "validation_data"),
+    ],
+)  # fmt: skip
+def test_parts_by_their_usual_names(tmp_path: Path, train: str, test: str) -> None:
+    for part in (train, test):
+        for name in ("a", "b"):
+            save(tmp_path / part / name, 3, np.full((8, 8), 100, np.uint8))
+    found = folders.scan(tmp_path)
+    assert found.classes == ("a", "b")
+    assert [file.parent.parent.name for file in found.parts["train"][0]] == [train] * len(
+        found.parts["train"][0]
+    )
+
+
+@pytest.mark.parametrize(
+    "names", [("trainA", "trainB", "testA", "testB"), ("train", "test"), ("test_easy", "test_hard")]
+)
+def test_parts_without_class_folders_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        save(tmp_path / name, 3, np.full((8, 8), 100, np.uint8))
+    with pytest.raises(DataError, match="look like parts of a data set, but none is a folder train"):
+        folders.scan(tmp_path)
+
+
+def test_a_class_in_two_spellings_of_unicode(tmp_path: Path) -> None:
+    for part, name in (("train", "caf\u00e9"), ("train", "tea"), ("test", "cafe\u0301")):
+        save(tmp_path / part / name, 3, np.full((8, 8), 100, np.uint8))
+    found = folders.scan(tmp_path)
+    assert found.classes == ("caf\u00e9", "tea")
+    assert [len(files) for files in found.parts["test"]] == [3, 0]
+    save(tmp_path / "train" / "cafe\u0301", 3, np.full((8, 8), 100, np.uint8))
+    with pytest.raises(DataError, match="two spellings of Unicode"):
+        folders.scan(tmp_path)
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     for name in ("train", "bus"):
         save(tmp_path / name, 4, np.full((8, 8), 100, np.uint8))
+    assert folders.scan(tmp_path).classes == ("bus", "train")
+    save(tmp_path / "train" / "steam", 2, np.full((8, 8), 100, np.uint8))
     assert folders.scan(tmp_path).classes == ("bus", "train")
 
 

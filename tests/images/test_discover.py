@@ -79,14 +79,24 @@ def test_a_list_with_repeats_clashes_and_output(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "out/imgs/x.png").write_bytes(encode_png(np.zeros((2, 2), np.uint8), {}))
     monkeypatch.chdir(tmp_path)
     absolute = str(tmp_path / "imgs" / "x.png")
-    lines = ["imgs/x.png", "imgs/x.png", "out/imgs/x.png", absolute, absolute.lstrip("/"), "a\0b.png"]
+    again = ["imgs/x.png", "imgs/../imgs//x.png", absolute]
+    clash = ["../_up/x.png", "_up/_up/x.png"]
+    lines = ["imgs/x.png", *again, "out/imgs/x.png", *clash, "a\0b.png"]
     found = list(from_list(lines, exclude=Path("out")))
     assert [(item.relative, bool(item.problem)) for item in found] == [
         ("imgs/x.png", False),
-        (absolute, False),
-        (absolute.lstrip("/"), True),
+        (clash[0], False),
+        (clash[1], True),
         ("a\0b.png", True),
     ]
+
+
+def test_a_link_that_leads_to_another_source_is_not_walked_twice(tmp_path: Path) -> None:
+    touch(tmp_path, "7/x.png", "7/deep/y.png", "ext/z.png")
+    for name in ("seven", "again"):
+        (tmp_path / "ext" / name).symlink_to(tmp_path / "7", target_is_directory=True)
+    assert outputs(list(discover([tmp_path / "7", tmp_path / "ext"]))) == ["7/x", "7/deep/y", "ext/z"]
+    assert outputs(list(discover([tmp_path / "ext"]))) == ["z", "again/x", "again/deep/y"]
 
 
 def test_a_folder_beside_single_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,14 +202,19 @@ def test_the_folders_of_an_image_as_the_user_named_them(
     monkeypatch.chdir(tmp_path)
     (below,) = discover([Path("imgs")])
     (file,) = discover([Path("imgs/7/deep/x.png")])
-    (listed,) = from_list(["./imgs/7/../7/deep/x.png"])
+    (listed,) = from_list(["./imgs/4/../7/deep/x.png"])
     (absolute,) = from_list([str(tmp_path / "imgs/7/deep/x.png")])
     assert below.folders == ("7", "deep", "imgs")
-    assert file.folders == ("imgs", "7", "deep", "deep")
-    assert listed.folders == ("imgs", "7", "7", "deep", "deep")
+    assert file.folders == listed.folders == ("imgs", "7", "deep")
     assert absolute.folders == ("deep",)
     (inside,) = discover([Path("imgs/7")])
     assert inside.folders == ("deep", "7")
+    (tmp_path / "4").symlink_to(tmp_path / "imgs" / "7", target_is_directory=True)
+    (linked,) = discover([tmp_path / "4"])
+    assert linked.folders == ("deep", "4", "7")
+    monkeypatch.chdir(tmp_path / "imgs" / "7" / "deep")
+    (above,) = discover([Path("..")])
+    assert above.folders == ("deep", "7")
 
 
 def test_shards_of_a_run_share_its_images_between_them(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 
 from cvae_cli.errors import ImageError, LabelError
 from cvae_cli.images.discover import ImageRef
+from cvae_cli.relabelling import labels
 from cvae_cli.relabelling.labels import (
     Label,
     LabelRule,
@@ -199,3 +203,15 @@ def test_any_bytes_as_csv_end_in_a_table_or_a_message(
     assert table.written
     for labels in (table.written, table.absolute):
         assert set(labels.values()) <= set(range(len(CLASSES)))
+
+
+def test_a_path_that_the_locale_cannot_decode_is_found_in_a_csv() -> None:
+    """In the C locale Python keeps its bytes as surrogates, and cannot encode what the CSV says."""
+    undecoded = "caf\u00e9/x.png".encode().decode("ascii", "surrogateescape")
+    assert labels._path_key(undecoded) == labels._path_key("cafe\u0301/x.png") == "caf\u00e9/x.png"
+    run = subprocess.run(
+        [sys.executable, "-c", "from cvae_cli.relabelling.labels import _path_key; _path_key('caf\\u00e9')"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+    )
+    assert run.returncode == 0, run.stderr

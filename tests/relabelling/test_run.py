@@ -284,6 +284,48 @@ def test_originals_are_never_written_over(folder_of_digits: Path, tmp_path: Path
     assert {name: tree(folder_of_digits)[name] for name in before} == before
 
 
+def test_a_tile_that_is_a_source_is_never_deleted_or_replaced(folder_of_digits: Path, tmp_path: Path) -> None:
+    """Though cvae drew it, from an image whose wrong label it would be."""
+    out = tmp_path / "ds"
+    run(replace(options(folder_of_digits, out), write="tiles"))
+    tile = next((out / "tiles" / "1").rglob("*.png"))
+    before = tree(out / "tiles" / "1")
+    outcomes = run(replace(options(out / "tiles" / "1", out), write="tiles"))
+    assert {outcome.label_source for outcome in outcomes} == {"provenance"}
+    assert tree(out / "tiles" / "1") == before
+    with pytest.raises(UserError, match="apart from what cvae wrote below"):
+        run(replace(options(tile, tile.parent), write="grid", overwrite=True))
+    assert tree(out / "tiles" / "1") == before
+
+
+def test_a_manifest_replaces_only_a_manifest(folder_of_digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.jsonl").write_text('{"mine": 1}\n')
+    with pytest.raises(OutputError, match="is no manifest of cvae"):
+        run(options(folder_of_digits, out))
+    image = (folder_of_digits / "d1.png").read_bytes()
+    (out / "manifest.jsonl").write_bytes(image)
+    with pytest.raises(OutputError, match="is no manifest of cvae"):
+        run(options(out / "manifest.jsonl", out, overwrite=True))
+    assert (out / "manifest.jsonl").read_bytes() == image
+    assert [path.name for path in out.iterdir()] == ["manifest.jsonl"]
+    run(options(folder_of_digits, out, overwrite=True))
+    run(options(folder_of_digits, out))  # its own
+    assert "status" in (out / "manifest.jsonl").read_text()
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_a_manifest_is_not_written_through_a_link(folder_of_digits: Path, tmp_path: Path, link: str) -> None:
+    out, image = tmp_path / "out", folder_of_digits / "d1.png"
+    out.mkdir()
+    getattr(out / "manifest.jsonl.part", link)(image)
+    before = image.read_bytes()
+    assert run(options(image, out))[0].status == "done"
+    assert image.read_bytes() == before
+    assert "d1.png" in (out / "manifest.jsonl").read_text()
+
+
 def test_what_others_wrote_is_replaced_only_when_asked(folder_of_digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
