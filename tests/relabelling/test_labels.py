@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from cvae_cli.errors import ImageError, LabelError
 from cvae_cli.images.discover import ImageRef
-from cvae_cli.relabelling import labels
 from cvae_cli.relabelling.labels import (
     Label,
     LabelRule,
+    _path_key,
     class_index,
     near_class,
     read_table,
@@ -208,7 +208,7 @@ def test_any_bytes_as_csv_end_in_a_table_or_a_message(
 def test_a_path_that_the_locale_cannot_decode_is_found_in_a_csv() -> None:
     """In the C locale Python keeps its bytes as surrogates, and cannot encode what the CSV says."""
     undecoded = "caf\u00e9/x.png".encode().decode("ascii", "surrogateescape")
-    assert labels._path_key(undecoded) == labels._path_key("cafe\u0301/x.png") == "caf\u00e9/x.png"
+    assert _path_key(undecoded) == _path_key("cafe\u0301/x.png") == "caf\u00e9/x.png"
     run = subprocess.run(
         [sys.executable, "-c", "from cvae_cli.relabelling.labels import _path_key; _path_key('caf\\u00e9')"],
         env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
