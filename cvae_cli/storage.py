@@ -96,13 +96,17 @@ def read_bytes(file: Path) -> bytes:
 
 def read_head(file: Path, size: int) -> bytes:
     """The first bytes of a file. Raises OSError."""
-    with file.open("rb") as stream:
+    with open_to_read(file) as stream:
         return stream.read(size)
 
 
 def open_to_read(file: Path) -> IO[bytes]:
-    """A stream of a file's bytes. Raises OSError."""
-    return file.open("rb")
+    """A stream of a regular file's bytes: a pipe would block. Raises OSError."""
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_text(file: Path, *, errors: str = "strict") -> str:

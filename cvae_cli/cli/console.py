@@ -54,6 +54,8 @@ def warn_of_unshown(console: Console, model: str) -> None:
     from cvae_cli.images.captions import unshown
     from cvae_cli.model import registry
 
+    if verbosity() < 0:
+        return
     classes = registry.read_card(registry.resolve(model)).spec.classes
     if names := [name for name in classes if unshown(name)]:
         print_warning(

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from cvae_cli.cli.console import print_warning
+from cvae_cli.cli.console import make_console, print_warning, visible
 from cvae_cli.cli.tables import echo_columns
+from cvae_cli.errors import CvaeError
 
 
 @click.command("models", short_help="List the models that come with cvae, or show one.")
@@ -22,7 +23,13 @@ def command(name: str | None, as_json: bool) -> None:
     from cvae_cli.model import registry
 
     if name is None:
-        lines = [_line(registry.read_metadata(file)) for file in registry.shipped(None).values()]
+        lines = []
+        for file in registry.shipped(None).values():
+            try:
+                lines.append(_line(registry.read_metadata(file)))
+            except (CvaeError, KeyError, TypeError) as error:
+                reason = error if isinstance(error, CvaeError) else f"{file}: its metadata is incomplete."
+                print_warning(make_console(), str(reason))
         if as_json:
             click.echo(json.dumps(lines, indent=2))
         else:
@@ -37,8 +44,6 @@ def command(name: str | None, as_json: bool) -> None:
     else:
         _print_card(raw)
     if is_model and registry.read_card(file).ignores_label:
-        from cvae_cli.cli.console import make_console
-
         print_warning(make_console(), "this model ignores its label: its tiles will hardly differ.")
 
 
@@ -67,4 +72,4 @@ def _print_card(raw: dict[str, Any], indent: str = "") -> None:
                 click.echo(f"{indent}  - " + ", ".join(f"{name} {number}" for name, number in item.items()))
         else:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            click.echo(f"{indent}{key}: {shown}")
+            click.echo(visible(f"{indent}{key}: {shown}"))

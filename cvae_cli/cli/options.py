@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
+
+from cvae_cli import storage
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -59,8 +62,16 @@ class Text(click.ParamType):  # type: ignore[type-arg]
 
 
 def expand_home(text: str) -> str:
-    """``~/x`` with the home folder, which a shell expands only at the start of a word."""
-    return str(Path(text).expanduser()) if text.startswith("~") else text
+    """``~/x`` with the home folder, which a shell expands only at the start of a word.
+
+    A file that is called so stays as it is, and so does the name of nobody.
+    """
+    if not text.startswith("~") or storage.exists(Path(text)):
+        return text
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError:
+        return text
 
 
 class Number(click.FloatRange):
@@ -173,7 +184,13 @@ def listing(source: tuple[Path, ...], *, null: bool) -> Iterator[str] | None:
     if len(source) > 1:
         raise click.UsageError("- (a list of paths on stdin) cannot be mixed with other sources.")
     # Decoded as the names of files are, so that any of them survives.
-    return map(os.fsdecode, _until_null(sys.stdin.buffer) if null else sys.stdin.buffer)
+    return map(os.fsdecode, _until_null(sys.stdin.buffer) if null else _lines(sys.stdin.buffer))
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Lines without their ends, and without the byte-order mark that the first may begin with."""
+    for number, line in enumerate(stream):
+        yield (line if number else line.removeprefix(codecs.BOM_UTF8)).rstrip(b"\r\n")
 
 
 def _until_null(stream: IO[bytes]) -> Iterator[bytes]:

@@ -41,7 +41,9 @@ def print_metrics(found: Evaluation, *, short: bool = False) -> None:
             continue
         references = ", ".join(f"{name} {metric.format(value)}" for name, value in metric.references.items())
         title = ", ".join(filter(None, (metric.title, metric.better.value)))
-        table.add_row(title, metric.format(), metric.note or references)
+        # Text, since the names of classes are in some of them, and no markup.
+        cells = (title, metric.format(), metric.note or references)
+        table.add_row(*(Text(visible(cell)) for cell in cells))
     echo_table(table)
 
 
@@ -73,7 +75,7 @@ def echo_table(table: Table) -> None:
     """Print a table on stdout; if that is not a terminal, in full width and without padding."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = 200
     with console.capture() as capture:

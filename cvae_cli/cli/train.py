@@ -151,7 +151,7 @@ def command(ctx: click.Context, /, **asked: Any) -> None:
             result = train(recipe, data, folder, job.trainer(recipe), observer, stop)
     if not result.main_process:
         return
-    _print_result(console, result)
+    _print_result(console, result, job.data)
     if job.data not in NAMES and result.weights is not None and not result.interrupted:
         _print_quality(console, result.weights, job.data, job.device)
     if result.interrupted:
@@ -282,11 +282,11 @@ def _about_pairs(pairing: Pairing) -> str:
     return f"no pairs: {found}, which may be chance; the names are taken for numbers."
 
 
-def _print_result(console: Console, result: TrainResult) -> None:
+def _print_result(console: Console, result: TrainResult, data: str) -> None:
     if result.interrupted and not result.complete:
         console.print(
             f"stopped early after {result.epochs} whole epochs; continue with "
-            f"--resume --out {shown_path(result.folder)}",
+            f"cvae train --data {shown_path(data)} --resume --out {shown_path(result.folder)}",
             markup=False,
         )
     elif result.interrupted:

@@ -25,6 +25,21 @@ _NOTE_SIZES = (12, 11, 10, 9)
 _SMALL = 10
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 _NO_CHARACTER = "\U0010ffff"
+_WIDE = str(resources.files("cvae_cli.fonts") / "DejaVuSans.ttf")
+"""DejaVu Sans, which comes with cvae: Latin, Greek, Cyrillic and more."""
+_SYSTEM_FONTS = (
+    *(
+        "NotoSansCJK-Regular.ttc",
+        "NotoSansCJKjp-Regular.otf",
+        "SourceHanSans-Regular.ttc",
+        "wqy-microhei.ttc",
+    ),
+    *("wqy-zenhei.ttc", "DroidSansFallbackFull.ttf", "DroidSansFallback.ttf", "ipag.ttf", "unifont.ttf"),
+    *("NotoSans-Regular.ttf", "NotoSansDevanagari-Regular.ttf", "NotoSansThai-Regular.ttf", "FreeSans.ttf"),
+    *("Hiragino Sans GB.ttc", "PingFang.ttc", "AppleSDGothicNeo.ttc", "Arial Unicode.ttf"),
+    *("msyh.ttc", "msgothic.ttc", "malgun.ttf", "simsun.ttc", "Nirmala.ttf", "segoeui.ttf"),
+)
+"""Fonts of usual systems with the scripts that DejaVu Sans lacks."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +77,7 @@ def caption_strip(text: str, width: int, *, bold: bool = False, note: bool = Fal
             anchor = "mt" if note else "ms"
             draw.text((width / 2, y), text, ink, _font_for(text, size), anchor, stroke_width=stroke)
             return np.asarray(strip)[:, :, None]
-    small = font(_SMALL, wide=True) if not text.isascii() else font(_SMALL)
+    small = _font_for(text, _SMALL)
     lines = _two_lines(text, small, width)
     for line, y in zip(lines, (height - 14, height - 4), strict=False):
         draw.text((width / 2, y), line, ink, small, "ms")
@@ -122,34 +137,46 @@ def _two_lines(text: str, small: ImageFont.FreeTypeFont, width: int) -> tuple[st
 
 
 @lru_cache(maxsize=64)
-def font(size: int, *, wide: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, file: str = "") -> ImageFont.FreeTypeFont:
     """A font for captions.
 
     Args:
         size: in pixels.
-        wide: whether it has to show more than ASCII. The font in Pillow shows only that; DejaVu Sans,
-            which comes with cvae, has Latin, Greek, Cyrillic and more.
+        file: of the font. By default that in Pillow, which shows ASCII only.
     """
-    if wide:
-        return ImageFont.truetype(_wide_font_file(), size)
+    if file:
+        return ImageFont.truetype(file, size)
     loaded = ImageFont.load_default(size)
     assert isinstance(loaded, ImageFont.FreeTypeFont)  # Pillow's wheels all have FreeType
     return loaded
 
 
-@lru_cache(maxsize=1)
-def _wide_font_file() -> str:
-    return str(resources.files("cvae_cli.fonts") / "DejaVuSans.ttf")
-
-
 def unshown(text: str) -> str:
     """The characters of a text that captions cannot show; instead of them there is a box."""
-    wide = font(_SMALL, wide=True)
-    box = bytes(wide.getmask(_NO_CHARACTER))
+    return _missing(text, _font_for(text, _SMALL))
+
+
+def _missing(text: str, used: ImageFont.FreeTypeFont) -> str:
+    """The characters of a text that a font lacks."""
+    box = bytes(used.getmask(_NO_CHARACTER))
     return "".join(
-        char for char in dict.fromkeys(text) if not char.isascii() and bytes(wide.getmask(char)) == box
+        char for char in dict.fromkeys(text) if not char.isascii() and bytes(used.getmask(char)) == box
     )
 
 
+@lru_cache(maxsize=1024)
+def _file_for(text: str) -> str:
+    """The font that shows most of a text: that of cvae, or where it lacks something one of the system's."""
+    best, fewest = _WIDE, len(_missing(text, font(_SMALL, _WIDE)))
+    for name in _SYSTEM_FONTS if fewest else ():
+        try:  # Pillow looks where the system keeps its fonts
+            found = ImageFont.truetype(name, _SMALL)
+        except OSError:
+            continue
+        if (count := len(_missing(text, found))) < fewest:
+            best, fewest = name, count
+    return best
+
+
 def _font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
-    return font(size, wide=not text.isascii())
+    return font(size) if text.isascii() else font(size, _file_for(text))

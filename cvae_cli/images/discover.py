@@ -132,8 +132,8 @@ def discover(
 
     Folders are walked recursively. Hidden files and folders, junk of operating systems and
     files without an image's suffix are passed over. Links to files are followed; links to folders
-    only directly below a source and where they lead out of it, as links to class folders do: others
-    would form loops or repeat images. One folder is mirrored as it is; a folder among several sources
+    where they lead out of all sources, as links to class folders do: others would form loops or repeat
+    images. One folder is mirrored as it is; a folder among several sources
     goes below its own name, so that no two images share an output. A source within another one is not
     walked twice.
 
@@ -153,11 +153,10 @@ def discover(
     linked: set[Path] = set()
 
     def is_walked_elsewhere(folder: Path) -> bool:
-        """Whether what a link leads to is a source, in one, or the target of an earlier link."""
-        real = folder.resolve()
-        elsewhere = bool((folders | linked) & {real, *real.parents})
+        """Whether what a link leads to is in a source or the target of an earlier link, or holds one."""
+        real, others = folder.resolve(), folders | linked
         linked.add(real)
-        return elsewhere
+        return bool(others & {real, *real.parents}) or any(real in other.parents for other in others)
 
     for source in unique:
         if source.is_dir():
@@ -182,8 +181,7 @@ def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[
     barred = exclude.resolve() if exclude is not None else None
     siblings = _Siblings()
     with closing(OutputOwners()) as owners:
-        for line in paths:
-            text = line.rstrip("\r\n").removeprefix("\ufeff")
+        for text in paths:
             file = Path(text)
             if not text or file.is_dir():  # find prints folders too
                 continue
@@ -259,7 +257,7 @@ def _walk(
     while waiting:
         folder, place, below = waiting.pop()
         try:
-            files, folders = list_folder(folder, root=root if folder == root else None)
+            files, folders = list_folder(folder, root=root)
         except OSError as error:
             reason = f"the folder cannot be listed: {error.strerror or error}"
             yield ImageRef(folder, str(below), source, place / "_", reason)
@@ -273,12 +271,11 @@ def _walk(
             stem = output_stem(name, ambiguous)
             if barred is None or barred.name != name or (folder / name).resolve() != barred:
                 yield ImageRef(folder / name, str(below / name), source, place / stem)
-        if folder == root:  # elsewhere links to folders are not followed
-            folders = [
-                name
-                for name in folders
-                if not ((root / name).is_symlink() and is_walked_elsewhere(root / name))
-            ]
+        folders = [
+            name
+            for name in folders
+            if not ((folder / name).is_symlink() and is_walked_elsewhere(folder / name))
+        ]
         for name in reversed(folders):
             if barred is None or (folder / name).resolve() != barred:
                 waiting.append((folder / name, place / name, below / name))

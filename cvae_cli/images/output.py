@@ -12,6 +12,8 @@ from cvae_cli.images.png import read_provenance
 
 def is_foreign(file: Path) -> bool:
     """Whether a file is there that cvae did not write. An empty file is nobody's."""
+    if storage.exists(file) and not storage.is_file(file):  # a pipe has no size either
+        return True
     return storage.exists(file) and storage.size_of(file) != 0 and read_provenance(file) is None
 
 
@@ -67,12 +69,20 @@ def is_source(file: Path, sources: Iterable[Path], out: Path) -> bool:
         sources: files and folders.
         out: the output folder.
     """
-    real, real_out = file.resolve(), out.resolve()
+    real, real_out = _resolved(file), out.resolve()
     # A source that holds the output folder does not make its contents sources.
     return any(
         real == source or (source in real.parents and source not in real_out.parents)
         for source in (source.resolve() for source in sources)
     )
+
+
+def _resolved(path: Path) -> Path:
+    """A path without links. Raises :class:`ImageError` for links that lead to each other."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise ImageError(f"its output would be at {path}, which is a loop of links") from error
 
 
 class OutputFolder:
@@ -105,8 +115,9 @@ class OutputFolder:
         """Write a file below the folder, whole or not at all.
 
         Raises:
-            ImageError: the file system takes no such name: too long, or with characters it lacks.
-            OutputError: it cannot be written, or a link on its way leads out of the folder.
+            ImageError: the file system takes no such name: too long, or with characters it lacks; or a link
+                on its way leads out of the folder.
+            OutputError: it cannot be written.
         """
         file = self.root / relative
         try:
@@ -124,9 +135,9 @@ class OutputFolder:
     def _prepare(self, folder: Path) -> None:
         if folder in self._ready:
             return
-        real = folder.resolve()
+        real = _resolved(folder)
         if real != self._real_root and self._real_root not in real.parents:
-            raise OutputError(f"{folder} is a link that leads out of {self.root}; nothing is written there.")
+            raise ImageError(f"{folder} is a link that leads out of {self.root}; nothing is written there")
         storage.make_folder(folder)
         storage.clear_abandoned(folder)
         self._ready.add(folder)

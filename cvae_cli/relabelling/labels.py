@@ -8,7 +8,8 @@ import io
 import os
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ _OTHER_NAMES = {
     "t-shirt-top": "t-shirt",
 }
 """Other common names of classes of CIFAR-10 and Fashion-MNIST, for models without a class of that name."""
+_NUMBERED = re.compile(
+    r"(?:class|category|cat|digit|label|folder|no|nr)?-?(\d{1,4})(?:-(?:train|test|val|images))?"
+)
+"""A folder's name that may be the number of a class."""
 _NEAR = 0.8
 """Likeness (``difflib``) from which a folder's name may be a misspelt class."""
 
@@ -56,7 +61,16 @@ def class_index(name: str, classes: tuple[str, ...]) -> int | None:
 
 
 def near_class(name: str, classes: tuple[str, ...]) -> str | None:
-    """The class that a name may be a misspelling of, if there is one."""
+    """The class that a name may be a misspelling of, or number; if there is one.
+
+    ``class_7`` and ``7_train`` for a class 7; ``9`` for the tenth of classes that have no numbers.
+    """
+    if numbered := _NUMBERED.fullmatch(_loose(name)):
+        number = numbered[1].lstrip("0") or "0"
+        if number in (keys := [_loose(other) for other in classes]):
+            return classes[keys.index(number)]
+        has_numbers = any(key.isdecimal() for key in keys)
+        return None if has_numbers or int(number) >= len(classes) else classes[int(number)]
     by_key = {_loose(other): other for other in classes if len(other) > 2}
     found = difflib.get_close_matches(_loose(name), by_key, n=1, cutoff=_NEAR)
     return by_key[found[0]] if found else None
@@ -132,7 +146,10 @@ class LabelRule:
             return Label(self.label, "class")
         if self.source == "csv":
             if (index := self.table.find(ref)) is None:
-                raise ImageError("not in the CSV of labels; add a line PATH,LABEL for it")
+                raise ImageError(
+                    f"not in the CSV of labels, which begins with {self.table.first}; add a line PATH,LABEL "
+                    "for it, with the path from the source, from the current folder or from that of the CSV"
+                )
             return Label(index, "csv")
         if self.source == "auto" and provenance:
             drawn = class_index(str(provenance.get("target", "")), self.classes)
@@ -159,18 +176,49 @@ class LabelTable:
 
     Attributes:
         written: index of the class by path as it is written.
-        absolute: index of the class by absolute path, counting from the current folder.
+        absolute: index of the class by absolute path, counting from the current folder and from that of the
+            CSV.
+        first: the first path, for messages.
     """
 
     written: dict[str, int] = field(default_factory=dict)
     absolute: dict[str, int] = field(default_factory=dict)
+    first: str = ""
 
     def find(self, ref: ImageRef) -> int | None:
-        """The label of an image by its path below the source, from the current folder, or absolute."""
-        for path, table in ((ref.relative, self.written), (str(ref.file.absolute()), self.absolute)):
-            if (index := table.get(_path_key(path))) is not None:
+        r"""The label of an image by its path below the source, from the current folder, or absolute.
+
+        Last by the name of the source and the path below it, as the end of a path that is absolute on
+        another machine: ``C:\\data\\imgs\\a.png`` for ``a.png`` in ``imgs``.
+        """
+        if (index := self.written.get(_path_key(ref.relative))) is not None:
+            return index
+        for path in _absolute_spellings(str(ref.file)):
+            if (index := self.absolute.get(path)) is not None:
                 return index
-        return None
+        end = _path_key(f"/{Path(ref.source).resolve().name}/{ref.relative}")
+        found = {index for path, index in self._by_name.get(Path(end).name, ()) if path.endswith(end)}
+        return found.pop() if len(found) == 1 else None
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[tuple[str, int]]]:
+        """Paths with their labels, by the name of the file."""
+        by_name: dict[str, list[tuple[str, int]]] = {}
+        for path, index in self.written.items():
+            by_name.setdefault(Path(path).name, []).append((path, index))
+        return by_name
+
+
+def _absolute_spellings(path: str, base: str = "") -> tuple[str, str]:
+    """An absolute path as it is written, and with the links on the way to its folder followed."""
+    whole = os.path.abspath(os.path.join(base, path))  # noqa: PTH100, PTH118 - links stay as they are
+    folder, name = os.path.split(whole)
+    return _path_key(whole), _path_key(f"{_followed(folder)}/{name}")
+
+
+@lru_cache(maxsize=1024)
+def _followed(folder: str) -> str:
+    return str(Path(folder).resolve())
 
 
 def _path_key(path: str) -> str:
@@ -180,8 +228,14 @@ def _path_key(path: str) -> str:
     return unicodedata.normalize("NFC", os.path.normpath(text))
 
 
-_PATH_HEADINGS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "name")
-_LABEL_HEADINGS = ("label", "class", "class_name", "classname", "category", "target", "y")
+_PATH_HEADINGS = (
+    *("path", "file", "filename", "file_name", "filepath", "file_path", "name"),
+    *("image", "img", "image_path", "image_name", "imagename", "image_id", "imageid"),
+)
+_LABEL_HEADINGS = (
+    *("label", "label_name", "labels", "class", "class_name", "classname"),
+    *("category", "target", "digit", "y"),
+)
 
 
 def read_table(file: Path, classes: tuple[str, ...]) -> LabelTable:
@@ -198,29 +252,36 @@ def read_table(file: Path, classes: tuple[str, ...]) -> LabelTable:
     table = LabelTable()
     try:
         text = storage.read_text(file, errors="surrogateescape")
-        first = text.split("\n", 1)[0]
-        delimiter = max(",;\t", key=first.count)
+        if "\0" in text[:100]:
+            raise LabelError(f"--labels {file}: not in UTF-8, perhaps in UTF-16; save it as UTF-8.")
+        lines = text.split("\n")
+        said = re.fullmatch(r"sep=(.)", lines[0].strip(), re.IGNORECASE)  # by Excel
+        first = next((line for line in lines[bool(said) :] if line.strip()), "")
+        delimiter = said[1] if said else max(",;\t", key=first.count)
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-        columns = (0, 1)
-        for number, row in enumerate(rows, start=1):
-            where = f"{file}, line {number}"
+        columns, is_first = (0, 1), True
+        for row in rows:
+            where = f"{file}, line {rows.line_num}"
             cells = [cell.strip() for cell in row]
-            if number == 1 and (named := _named_columns(cells)):
-                columns = named
+            if not any(cells) or (said and rows.line_num == 1):
                 continue
-            if not any(cells):
+            while not cells[-1]:  # a delimiter at the end
+                cells.pop()
+            if is_first and (named := _named_columns(cells)):
+                columns, is_first = named, False
                 continue
+            is_first = False
             if len(cells) <= max(columns) or (columns == (0, 1) and len(cells) != 2) or not cells[columns[0]]:
                 raise LabelError(f"{where}: not of the form PATH,LABEL.")
             path, name = (cells[column] for column in columns)
-            _add(table, path, require_class(name, classes, what=where), where)
+            _add(table, path, require_class(name, classes, what=where), where, str(file.parent))
     except OSError as error:
         raise LabelError(f"--labels {file}: cannot be read: {error.strerror or error}.") from error
     except csv.Error as error:
         raise LabelError(f"--labels {file}: not a CSV file: {error}.") from error
     if not table.written:
         raise LabelError(f"--labels {file}: it has no line PATH,LABEL.")
-    return table
+    return replace(table, first=next(iter(table.written)))
 
 
 def _named_columns(cells: list[str]) -> tuple[int, int] | None:
@@ -231,7 +292,7 @@ def _named_columns(cells: list[str]) -> tuple[int, int] | None:
     return (path, label) if path is not None and label is not None else None
 
 
-def _add(table: LabelTable, path: str, index: int, where: str) -> None:
+def _add(table: LabelTable, path: str, index: int, where: str, folder: str) -> None:
     spellings = [path]
     if "\\" in path:
         spellings.append(path.replace("\\", "/"))
@@ -240,4 +301,7 @@ def _add(table: LabelTable, path: str, index: int, where: str) -> None:
             raise LabelError(f"{where}: a path with a NUL character.")
         if table.written.setdefault(_path_key(spelling), index) != index:
             raise LabelError(f"{where}: a second, different label for {path}.")
-        table.absolute[_path_key(os.path.abspath(spelling))] = index  # noqa: PTH100 - links stay as they are
+        # The current folder decides where both hold such a file.
+        for absolute in _absolute_spellings(spelling, folder):
+            table.absolute.setdefault(absolute, index)
+        table.absolute.update(dict.fromkeys(_absolute_spellings(spelling), index))

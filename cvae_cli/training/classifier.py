@@ -42,6 +42,7 @@ def pretrain_classifier(
     """
     batch = min(_BATCH, len(y))
     steps = recipe.classifier.pretrain_epochs * max(len(y) // batch, recipe.min_steps // _MIN_STEPS_SHARE)
+    steps = max(steps, recipe.classifier.pretrain_steps)
     network = classifier
     if isinstance(classifier, ResidualClassifier):
         network = classifier.with_batch_norm()

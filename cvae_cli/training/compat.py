@@ -16,6 +16,11 @@ from cvae_cli import storage
 from cvae_cli.errors import UserError
 from cvae_cli.model.device import bf16_is_fast, resolve_device
 
+# Lightning reads these as it is imported. Set but empty, or no number, is as good as not set.
+for _name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
+    if not os.environ.get(_name, "0").isdecimal():
+        del os.environ[_name]
+
 with warnings.catch_warnings():
     # Lightning 1.9 imports what its setuptools warns about.
     warnings.simplefilter("ignore")

@@ -92,10 +92,6 @@ def resolve(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Tra
     """
     if options.label_blind and options.arch != "resnet18":
         raise UserError("--label-blind is the prior work's model: add --arch resnet18.")
-    if options.data in RECIPES:
-        recipe, training, validation = _known(options)
-    else:
-        recipe, training, validation = _own(options, observer)
     folder = options.out or choose_run_folder(options.name, resume=options.resume)
     if options.data not in RECIPES and Path(options.data).resolve() in (
         *folder.resolve().parents,
@@ -105,6 +101,10 @@ def resolve(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Tra
             f"the run folder {folder} would lie in the data itself, where it would become a class; name "
             "another one with --out."
         )
+    if options.data in RECIPES:
+        recipe, training, validation = _known(options)
+    else:
+        recipe, training, validation = _own(options, observer)
     return recipe, TrainingData(options.name, options.data, training, validation), folder
 
 

@@ -88,6 +88,8 @@ class ClassifierRecipe:
     pretrain_epochs: int = 0
     """Epochs in which it is trained alone, before everything else: what it does not know yet it cannot
     ask for."""
+    pretrain_steps: int = 0
+    """Least number of steps of that."""
     frozen: bool = False
     """Whether it stays as it is after that."""
     affine: tuple[float, float, float] = (15.0, 0.15, 0.15)
@@ -223,7 +225,9 @@ STROKES = replace(
     optimizer=OptimizerRecipe(learning_rate=1.5e-3, max_gradient=300.0),
     # The maps are dear and the vector's first nats free: what can be carried is to be in the vector.
     loss=replace(MNIST.loss, map_kl=3.0, free_nats=30.0, feature_style=60.0),
-    classifier=ClassifierRecipe(pretrain_epochs=2, frozen=True, square=0.5),
+    classifier=ClassifierRecipe(
+        pretrain_epochs=2, pretrain_steps=1500, frozen=True, affine=(8.0, 0.12, 0.1), square=0.5
+    ),
     augmentation=AugmentationRecipe(
         affine_share=0.5, affine=(5.0, 0.1, 0.03, 0.2), stretch=0.15, thickness=0.7, elastic=0.06
     ),
@@ -335,7 +339,14 @@ def for_images(
     if count is not None and count <= _FEW_IMAGES:
         # Larger canvases take longer; what their many pixels need more steps for, few images do not hold.
         steps = round(_MIN_STEPS / 2 * min(1.0, (32 / canvas) ** 2))
-        recipe = replace(recipe, epochs=_EPOCHS_OF_FEW, min_steps=steps, patience=_PATIENCE)
+        pretrain_steps = min(recipe.classifier.pretrain_steps, 2 * steps)
+        recipe = replace(
+            recipe,
+            epochs=_EPOCHS_OF_FEW,
+            min_steps=steps,
+            patience=_PATIENCE,
+            classifier=replace(recipe.classifier, pretrain_steps=pretrain_steps),
+        )
     return recipe
 
 

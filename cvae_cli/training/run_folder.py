@@ -56,11 +56,19 @@ def check_run_folder(folder: Path, description: dict[str, Any], *, resume: bool)
     except (OSError, ValueError):
         raise UserError(f"{folder}: not a run folder of cvae train (no valid {_DESCRIPTION}).") from None
     # Through JSON, so that tuples and lists compare equal.
-    if found != json.loads(json.dumps(description)):
+    wanted = json.loads(json.dumps(description))
+    if isinstance(found, dict) and _is_same_data(str(found.get("data", "")), wanted["data"]):
+        wanted["data"] = found["data"]
+    if found != wanted:
         raise UserError(
             f"{folder}: this run was started with other data, another seed, batch size, learning rate or "
             "recipe; repeat its command, with --resume added."
         )
+
+
+def _is_same_data(one: str, other: str) -> bool:
+    """Whether two names of a data set are spellings of one folder."""
+    return one == other or (bool(one) and storage.is_same_file(Path(one), Path(other)))
 
 
 def create_run_folder(folder: Path, description: dict[str, Any], *, resume: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from helpers import invoke
 
 from cvae_cli.model import registry
@@ -35,6 +36,27 @@ def test_models_shows_all_of_one(small_model: Path) -> None:
     unknown = invoke("models", "nist")
     assert unknown.exit_code == 2
     assert "mnist" in unknown.stderr
+
+
+def test_one_damaged_file_does_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = registry.shipped(None)
+    for name, text in (("broken", "{"), ("bare", '{"format_version": 1, "kind": "model", "spec": {}}')):
+        (tmp_path / f"{name}.json").write_text(text)
+        files[name] = tmp_path / f"{name}.safetensors"
+    monkeypatch.setattr(registry, "shipped", lambda kind=None: files)
+    run = invoke("models")
+    assert run.exit_code == 0
+    assert {line.split()[0] for line in run.stdout.splitlines()} > {"cifar10", "mnist", "mnist-judge"}
+    assert "broken" in run.stderr
+    assert "bare" in run.stderr
+
+
+def test_names_of_classes_do_not_steer_the_terminal(small_model: Path) -> None:
+    card = json.loads(small_model.with_suffix(".json").read_text())
+    card["spec"]["classes"][0] = "\x1b[31mred\u202e\n"
+    small_model.with_suffix(".json").write_text(json.dumps(card))
+    shown = invoke("models", small_model).stdout
+    assert "classes: \\x1b[31mred\\u202e\\n, dog" in shown
 
 
 def test_models_warns_of_one_that_ignores_its_label(small_model: Path) -> None:

@@ -80,8 +80,24 @@ def listed(monkeypatch: pytest.MonkeyPatch, content: bytes, *, null: bool) -> li
     return list(found)
 
 
+def test_a_tilde_is_the_home_folder_unless_a_file_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert options.expand_home("~/x") == "/home/me/x"
+    assert options.expand_home("~nobody-of-this-name.png") == "~nobody-of-this-name.png"
+    assert options.expand_home("a~") == "a~"
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "x").touch()
+    assert options.expand_home("~/x") == "~/x"
+    assert options.expand_home("~") == "~"
+
+
 def test_a_list_of_paths_in_any_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert listed(monkeypatch, b"a b.png\n\xff.png\n", null=False) == ["a b.png\n", "\udcff.png\n"]
+    assert listed(monkeypatch, b"a b.png\n\xff.png\n", null=False) == ["a b.png", "\udcff.png"]
+    assert listed(monkeypatch, b"\xef\xbb\xbfa.png\r\n\xef\xbb\xbfb", null=False) == ["a.png", "\ufeffb"]
+    assert listed(monkeypatch, b"cr.png\r\0lf.png\n\0", null=True) == ["cr.png\r", "lf.png\n"]
     assert listed(monkeypatch, b"a\nb.png\0\xff.png\0", null=True) == ["a\nb.png", "\udcff.png"]
     assert listed(monkeypatch, b"a.png\0b.png", null=True) == ["a.png", "b.png"]
     assert listed(monkeypatch, b"", null=True) == []

@@ -176,7 +176,7 @@ def test_csv_of_labels(cvae: Run, examples: Path, tmp_path: Path) -> None:
     run = cvae("relabel", examples, "--labels", "some.csv", "--out", tmp_path / "few")
     assert run.returncode == 3
     assert "1 done, 23 failed" in run.stderr
-    assert "failed chalk-01.png: not in the CSV of labels; add a line PATH,LABEL for it" in run.stderr
+    assert "failed chalk-01.png: not in the CSV of labels, which begins with chalk-00.png; add" in run.stderr
 
 
 def test_dry_run_lists_the_outputs(folder_of_digits: Path, tmp_path: Path) -> None:

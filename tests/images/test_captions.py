@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from cvae_cli.images import captions
 from cvae_cli.images.captions import (
     CAPTION_HEIGHT,
     CARD,
@@ -64,6 +68,21 @@ def test_marks_tell_the_five_verdicts_apart() -> None:
     assert not np.array_equal(long[0], strips["wrong"])
 
 
-def test_what_captions_cannot_show_is_named_once() -> None:
+def test_what_captions_cannot_show_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unshown("cat, ünïcödé, Жук, Ωμέγα") == ""
+    monkeypatch.setattr(captions, "_SYSTEM_FONTS", ())
+    captions._file_for.cache_clear()
     assert unshown("猫と猫") == "猫と"
+
+
+def test_a_font_of_the_system_is_used_where_it_shows_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = shutil.copy(captions._WIDE, tmp_path / "narrow.ttf")
+    monkeypatch.setattr(captions, "_SYSTEM_FONTS", ("no-such-font.ttf", captions._WIDE))
+    monkeypatch.setattr(captions, "_WIDE", str(narrow))
+    monkeypatch.setattr(captions, "_missing", lambda text, used: text if "narrow" in used.path else "")
+    captions._file_for.cache_clear()
+    assert captions._file_for("Ωμέγα") == captions._SYSTEM_FONTS[1]
+    assert unshown("Ωμέγα") == ""
+    captions._file_for.cache_clear()

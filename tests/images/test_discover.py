@@ -70,7 +70,7 @@ def test_named_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_list_is_named_as_a_walk_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "imgs/x.png", "imgs/x.jpg", "imgs/sub/z.png")
     monkeypatch.chdir(tmp_path)
-    lines = ["imgs/sub/z.png\n", "imgs/x.png\r\n", "\n", "imgs/x.jpg"]
+    lines = ["imgs/sub/z.png", "imgs/x.png", "", "imgs/x.jpg"]
     assert outputs(list(from_list(lines))) == ["imgs/sub/z", "imgs/x.png", "imgs/x.jpg"]
 
 
@@ -88,6 +88,31 @@ def test_a_list_with_repeats_clashes_and_output(tmp_path: Path, monkeypatch: pyt
         (clash[0], False),
         (clash[1], True),
         ("a\0b.png", True),
+    ]
+
+
+def test_a_name_may_end_in_a_line_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "x.png\r")
+    (found,) = from_list(["x.png\r"])
+    assert found.file.exists()
+
+
+def test_links_are_followed_at_any_depth_and_end(tmp_path: Path) -> None:
+    """As training does with class folders, however they are nested; each folder once, and without cycles."""
+    touch(tmp_path, "imgs/train/a.png", "outside/7/x.png", "outside/7/deep/y.png", "outside/z.png")
+    for link, target in {
+        "imgs/train/7": "outside/7",  # a class folder that lies elsewhere
+        "imgs/train/back": "imgs",  # to a source
+        "imgs/train/again": "outside/7",
+        "outside/7/up": "outside",  # to what holds it
+    }.items():
+        (tmp_path / link).symlink_to(tmp_path / target, target_is_directory=True)
+    found = outputs(list(discover([tmp_path / "imgs"])))
+    assert found == ["train/a", "train/7/x", "train/7/deep/y"] or found == [
+        "train/a",
+        "train/again/x",
+        "train/again/deep/y",
     ]
 
 

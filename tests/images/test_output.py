@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cvae_cli import storage
 from cvae_cli.errors import ImageError, OutputError
 from cvae_cli.images.output import (
     OutputFolder,
@@ -39,11 +40,27 @@ def test_nothing_is_written_through_a_link_out_of_the_folder(tmp_path: Path) -> 
     folder = OutputFolder(tmp_path / "out")
     folder.create()
     (tmp_path / "out" / "sub").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    with pytest.raises(OutputError, match="leads out"):
+    with pytest.raises(ImageError, match="leads out"):
         folder.write("sub/a.png", b"x")
-    with pytest.raises(OutputError, match="leads out"):
+    with pytest.raises(ImageError, match="leads out"):
         folder.write("sub/deeper/a.png", b"x")
     assert not list((tmp_path / "elsewhere").iterdir())
+    (tmp_path / "out" / "loop").symlink_to("loop", target_is_directory=True)
+    with pytest.raises(ImageError, match="loop"):
+        folder.write("loop/a.png", b"x")
+    folder.write("a.png", b"x")  # the others are written
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_where_an_output_would_be_is_foreign_and_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    assert is_foreign(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="was not written by cvae"):
+        check_replaceable(
+            tmp_path / "a.png", image=tmp_path / "x.png", sources=[], out=tmp_path, overwrite=False
+        )
+    with pytest.raises(OSError, match="not a regular file"):
+        storage.open_to_read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])

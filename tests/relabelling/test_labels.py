@@ -205,6 +205,84 @@ def test_any_bytes_as_csv_end_in_a_table_or_a_message(
         assert set(labels.values()) <= set(range(len(CLASSES)))
 
 
+@pytest.mark.parametrize(
+    ("written", "source", "relative"),
+    [
+        ("C:\\data\\imgs\\a.png", "imgs", "a.png"),  # absolute on another machine
+        ("/old/place/imgs/sub/a.png", "imgs", "sub/a.png"),
+        ("a.png", "elsewhere", "other/a.png"),  # from the folder of the CSV
+    ],
+)
+def test_paths_that_count_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, source: str, relative: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere" / "other").mkdir(parents=True)
+    table = tmp_path / "elsewhere" / "other" / "labels.csv"
+    table.write_text(f"{written},cat\n")
+    ref = ImageRef(Path(source) / relative, relative, source, PurePosixPath(relative))
+    assert read_table(table, CLASSES).find(ref) == 0
+    stranger = ImageRef(Path("b.png"), "b.png", "imgs", PurePosixPath("b"))
+    with pytest.raises(ImageError, match="which begins with "):
+        LabelRule.parse(str(table), CLASSES).label_of(stranger)
+
+
+def test_the_end_of_a_path_must_not_be_ambiguous(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("/x/imgs/a.png,cat\n/y/imgs/a.png,7\n/z/imgs/b.png,7\n")
+    found = read_table(table, CLASSES)
+    assert found.find(ImageRef(Path("imgs/a.png"), "a.png", "imgs", PurePosixPath("a"))) is None
+    assert found.find(ImageRef(Path("imgs/b.png"), "b.png", "imgs", PurePosixPath("b"))) == 3
+    assert found.find(ImageRef(Path("other/b.png"), "b.png", "other", PurePosixPath("b"))) is None
+
+
+def test_a_current_folder_that_is_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real" / "imgs").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    table = tmp_path / "labels.csv"
+    table.write_text(f"{tmp_path}/real/imgs/a.png,cat\nimgs/b.png,7\n")
+    monkeypatch.chdir(tmp_path / "link")
+    found = read_table(table, CLASSES)
+    for name, index in (("a.png", 0), ("b.png", 3)):
+        file = tmp_path / "link" / "imgs" / name
+        assert found.find(ImageRef(file, str(file), str(file), PurePosixPath(name))) == index
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nx.png;cat\n",
+        "\n\npath,label\nx.png,cat\n",
+        "x.png,cat,\n",
+        "image_name,label_name\nx.png,cat\n",
+        "ImageId;Class\nx.png;cat\n",
+    ],
+)
+def test_tables_as_spreadsheets_write_them(tmp_path: Path, text: str) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(text)
+    assert read_table(table, CLASSES).written == {"x.png": 0}
+
+
+def test_a_table_in_utf_16(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("x.png,cat\n", encoding="utf-16")
+    with pytest.raises(LabelError, match="save it as UTF-8"):
+        read_table(table, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("folder", "classes", "near"),
+    [
+        ("class_7", ("6", "7"), "7"), ("7_train", ("6", "7"), "7"), ("digit-07", ("6", "7"), "7"),
+        ("9", ("6", "7"), None), ("2024", ("6", "7"), None), ("1", ("shirt", "dress"), "dress"),
+        ("class1", ("shirt", "dress"), "dress"), ("2", ("shirt", "dress"), None),
+    ],
+)  # fmt: skip
+def test_numbers_that_may_mean_a_class(folder: str, classes: tuple[str, ...], near: str | None) -> None:
+    assert near_class(folder, classes) == near
+
+
 def test_a_path_that_the_locale_cannot_decode_is_found_in_a_csv() -> None:
     """In the C locale Python keeps its bytes as surrogates, and cannot encode what the CSV says."""
     undecoded = "caf\u00e9/x.png".encode().decode("ascii", "surrogateescape")

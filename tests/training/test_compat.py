@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +43,18 @@ def test_one_process_speaks_for_the_run(monkeypatch: pytest.MonkeyPatch, name: s
     for value, speaks in (("0", True), ("", True), ("1", False)):
         monkeypatch.setenv(name, value)
         assert compat.is_main_process() is speaks
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+@pytest.mark.parametrize("value", ["", "x"])
+def test_lightning_can_be_imported_with_a_rank_that_is_no_number(name: str, value: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", "from cvae_cli.training import compat; print(compat.is_main_process())"],
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout == "True\n", run.stderr
 
 
 def test_lightning_is_silent_inside_and_as_before_outside() -> None:

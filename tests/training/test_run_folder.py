@@ -54,6 +54,20 @@ def test_only_the_same_run_is_resumed(tmp_path: Path) -> None:
         check_run_folder(tmp_path / "junk", RUN, resume=True)
 
 
+def test_a_run_is_resumed_whatever_the_spelling_of_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to("marks", target_is_directory=True)
+    create_run_folder(Path("run"), describe_run("marks", 0, MNIST), resume=False)
+    for spelling in (str(tmp_path / "marks"), "other/../marks", "link"):
+        check_run_folder(Path("run"), describe_run(spelling, 0, MNIST), resume=True)
+    with pytest.raises(UserError, match="other data"):
+        check_run_folder(Path("run"), describe_run("other", 0, MNIST), resume=True)
+
+
 def test_a_folder_that_cannot_be_made_is_a_clear_message(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="the run folder cannot be written"):
