@@ -241,7 +241,7 @@ class _Observer:
             self.display.update("epoch", step, self.steps, detail=losses, title=title)
             return
         now = time.monotonic()
-        if verbosity() >= 0 and now - self.last >= PLAIN_SECONDS:
+        if verbosity() >= 0 and done > self.first_step and now - self.last >= PLAIN_SECONDS:
             self.last = now
             speed = (done - self.first_step) / max(now - self.began, 1e-6)
             left = (total - done) / max(speed, 1e-6)
@@ -264,7 +264,7 @@ class _Observer:
 
 def _duration(minutes: float) -> str:
     """A time in words."""
-    if minutes < 1:
+    if minutes < 1.5:
         return "a minute"
     return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 

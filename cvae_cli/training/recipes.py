@@ -314,7 +314,7 @@ _BY_KIND = {
 _MIN_STEPS = 200
 _FEW_IMAGES = 500
 """Up to which training on a folder is a matter of minutes, on two cores."""
-_EPOCHS_OF_FEW = 16
+_EPOCHS_OF_FEW, _STEPS_OF_FEW = 16, 80
 _PATIENCE = 5
 _PRIOR_WORK_EPOCHS = {"mnist": 50}
 """Epochs of the prior work where they were not 30."""
@@ -338,7 +338,7 @@ def for_images(
     recipe = replace(recipe, spec=spec, min_steps=_MIN_STEPS)
     if count is not None and count <= _FEW_IMAGES:
         # Larger canvases take longer; what their many pixels need more steps for, few images do not hold.
-        steps = round(_MIN_STEPS / 2 * min(1.0, (32 / canvas) ** 2))
+        steps = round(_STEPS_OF_FEW * min(1.0, (32 / canvas) ** 2))
         pretrain_steps = min(recipe.classifier.pretrain_steps, 2 * steps)
         recipe = replace(
             recipe,
