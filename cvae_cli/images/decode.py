@@ -90,6 +90,8 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, sufficient_side: int
     """
     if content.startswith(b"\x89PNG"):
         content = _without_text(content)
+    elif content.startswith((b"II", b"MM")):
+        content = tiff.one_plane(content)
     try:
         return _decode(content, max_pixels, sufficient_side)
     except ImageError as error:
@@ -107,6 +109,8 @@ def _decode(content: bytes, max_pixels: int, sufficient_side: int | None) -> Dec
                     f"too large: {width}x{height} pixels are over the limit of {max_pixels / 1e6:g} million"
                 )
             tags = tiff.read_tags(content) if image.format == "TIFF" else {}
+            if tags:
+                tiff.correct_byte_order(image)
             if reason := tiff.unsupported_samples(tags):
                 raise ImageError(f"unsupported: TIFF of {reason}; convert it to PNG first")
             done = Preprocessing(size=(width, height), mode=image.mode)
