@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from cvae_cli.errors import ImageError
 from cvae_cli.images import tiff
+from cvae_cli.images.chunks import Png, read_png
 from cvae_cli.images.preprocessing import Preprocessing
 from cvae_cli.images.recognise import name_of_other
 
@@ -52,8 +53,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings a picture of an EXIF orientation upright."""
-_SKIPPED_CHUNKS = frozenset([b"tEXt", b"zTXt", b"iTXt", b"iCCP"])
-"""Chunks of a PNG that drawing does not need, of which Pillow refuses large ones."""
 _UNSUPPORTED_WORDS = ("unsupported", "not supported", "unknown", "cannot handle", "not implemented")
 
 
@@ -88,19 +87,21 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, sufficient_side: int
     Raises:
         ImageError: not an image of these formats, truncated, damaged, or too large.
     """
+    png = None
     if content.startswith(b"\x89PNG"):
-        content = _without_text(content)
+        png = read_png(content)
+        content = png.content
     elif content.startswith((b"II", b"MM")):
         content = tiff.one_plane(content)
     try:
-        return _decode(content, max_pixels, sufficient_side)
+        return _decode(content, max_pixels, sufficient_side, png)
     except ImageError as error:
         if str(error) == _CUT_OFF and content.startswith(b"\xff\xd8"):
             return _decode_without_end(content, max_pixels, sufficient_side)
         raise
 
 
-def _decode(content: bytes, max_pixels: int, sufficient_side: int | None) -> Decoded:
+def _decode(content: bytes, max_pixels: int, sufficient_side: int | None, png: Png | None = None) -> Decoded:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
@@ -114,9 +115,9 @@ def _decode(content: bytes, max_pixels: int, sufficient_side: int | None) -> Dec
             if reason := tiff.unsupported_samples(tags):
                 raise ImageError(f"unsupported: TIFF of {reason}; convert it to PNG first")
             done = Preprocessing(size=(width, height), mode=image.mode)
-            if (frames := _count_frames(image, content)) > 1:
+            if (frames := png.frames if png else _count_frames(image, content)) > 1:
                 done = replace(done, frames=frames)
-            if (turn := _orientation(image, tags)) != 1:
+            if (turn := png.orientation if png else _orientation(image, tags)) != 1:
                 done = replace(done, orientation=turn)
             if sufficient_side and image.format in ("JPEG", "MPO"):
                 image.draft(None, (sufficient_side, sufficient_side))
@@ -172,19 +173,6 @@ def _decode_without_end(content: bytes, max_pixels: int, sufficient_side: int | 
     return replace(first, preprocessing=replace(first.preprocessing, missing_end=True))
 
 
-def _without_text(content: bytes) -> bytes:
-    """A PNG without its texts and its colour profile, which are never unpacked."""
-    kept, start, at = [content[:8]], 8, 8
-    while at + 12 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, at)
-        after = at + 12 + length
-        if kind in _SKIPPED_CHUNKS:
-            kept.append(content[start:at])
-            start = after
-        at = after
-    return content if start == 8 else b"".join([*kept, content[start:]])
-
-
 def _count_frames(image: Image.Image, content: bytes) -> int:
     """How many pictures a file holds; 1 if that cannot be told."""
     if image.format == "TIFF":
@@ -203,8 +191,9 @@ def _orientation(image: Image.Image, tags: tiff.Tags) -> int:
     if image.format == "TIFF":
         value = tags.get(tiff.ORIENTATION, (1,))[0]
         return value if value in _TURNS else 1
-    exif = image.info.get("exif", b"")
-    return tiff.orientation(exif) if isinstance(exif, bytes) else 1
+    exif, xmp = image.info.get("exif"), image.info.get("xmp")
+    value = tiff.orientation(exif) if isinstance(exif, bytes) else 1
+    return tiff.orientation_in_xmp(xmp) if value == 1 and isinstance(xmp, bytes) else value
 
 
 def _upright(image: Image.Image, turn: int) -> Image.Image:

@@ -6,6 +6,7 @@ count them, and misreads some sample formats. TIFF 6.0 (Adobe 1992), section 2; 
 
 from __future__ import annotations
 
+import re
 import struct
 
 from PIL import ImageFile
@@ -76,6 +77,12 @@ def orientation(exif: bytes) -> int:
         exif = exif[6:]
     value = read_tags(exif).get(ORIENTATION, (1,))[0]
     return value if value in range(1, 9) else 1
+
+
+def orientation_in_xmp(xmp: bytes) -> int:
+    """The orientation in XMP metadata, as :func:`orientation`."""
+    found = re.search(rb"""tiff:Orientation(?:>|\s*=\s*["'])\s*([1-8])\b""", xmp)
+    return int(found[1]) if found else 1
 
 
 def unsupported_samples(tags: Tags) -> str:

@@ -69,6 +69,14 @@ def test_the_orientation_of_exif_data(prefix: bytes) -> None:
         assert tiff.orientation(prefix + odd) == 1
 
 
+def test_the_orientation_in_xmp() -> None:
+    for value in range(1, 9):
+        assert tiff.orientation_in_xmp(b'<x tiff:Orientation="%d"/>' % value) == value
+        assert tiff.orientation_in_xmp(b"<tiff:Orientation>%d</tiff:Orientation>" % value) == value
+    for odd in (b"", b"<x:xmpmeta", b'tiff:Orientation="9"', b"tiff:Orientation>66<"):
+        assert tiff.orientation_in_xmp(odd) == 1
+
+
 def test_what_pillow_would_misread_is_told() -> None:
     def tags(image: Image.Image) -> tiff.Tags:
         return tiff.read_tags(encoded(image, "TIFF"))
