@@ -7,17 +7,15 @@ import io
 import logging
 import struct
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from cvae_cli.errors import ImageError
-from cvae_cli.images import tiff
+from cvae_cli.images import depth, tiff
 from cvae_cli.images.chunks import Png, read_png
 from cvae_cli.images.preprocessing import Preprocessing
 from cvae_cli.images.recognise import name_of_other
@@ -38,9 +36,6 @@ with suppress(AttributeError, OSError):
     ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
-_DEPTHS = (8, 10, 12, 14, 16)
-_STANDS_OUT = 1 / 16
-"""Contrast, as a share of the range, from which something can be seen in a picture."""
 _SHEET_SHARE = 0.92
 """Share of its bounding box from which the opaque part of a picture is a sheet, not a drawing."""
 _TURNS = {
@@ -123,8 +118,11 @@ def _decode(content: bytes, max_pixels: int, sufficient_side: int | None, png: P
                 image.draft(None, (sufficient_side, sufficient_side))
                 if image.width < width:
                     done = replace(done, reduced=round(width / image.width))
+            deep, both = depth.deep_tile(image), None
             image.load()
-            upright = _upright(image, turn)
+            if deep and (both := depth.both_bytes(content, image, deep)):
+                both = _upright(both[0], turn), _upright(both[1], turn)
+            upright = both[0] if both else _upright(image, turn)
             # What an error below is about is no longer the file.
     except ImageError:
         raise
@@ -151,7 +149,7 @@ def _decode(content: bytes, max_pixels: int, sufficient_side: int | None, png: P
         # What Pillow's decoders raise on damaged files is not limited to OSError.
         raise ImageError(_reason(error)) from error
     try:
-        return _to_array(upright, done, tags, deep_colour=_has_deep_colour(content, tags))
+        return _to_array(upright, done, tags, both[1] if both else None)
     except MemoryError:
         raise ImageError("too large for the memory of this machine") from None
 
@@ -203,7 +201,11 @@ def _upright(image: Image.Image, turn: int) -> Image.Image:
     return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
-def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, *, deep_colour: bool) -> Decoded:
+def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, lower: Image.Image | None) -> Decoded:
+    """The pixels of a picture; of one in 16-bit colour, with its lower bytes where they are needed."""
+    if lower is not None:
+        image, deep = depth.scale_colour(image, lower)
+        done = replace(done, bits=deep.bits, stretched=deep.stretched)
     mode = image.mode
     if mode.startswith(("I", "F")):
         # Ahead of transparency: converting these to RGBA would clip them.
@@ -211,10 +213,9 @@ def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, *, deep_
         if mode == "I" and tags and tiff.is_unsigned(tags):
             values = values.view(np.uint32)
         done = replace(done, scaled_from=str(values.dtype.newbyteorder("=")))
-        scaled, bits = _scale_deep(values)
-        if tiff.is_white_zero(tags):
-            scaled = 255 - scaled
-        return Decoded(scaled[:, :, None], replace(done, bits=bits))
+        deep = depth.scale(values)
+        pixels = 255 - deep.pixels if tiff.is_white_zero(tags) else deep.pixels
+        return Decoded(pixels[:, :, None], replace(done, bits=deep.bits, stretched=deep.stretched))
     if mode in _TRANSPARENT_MODES or "transparency" in image.info:
         # Converting to the mode that it already has would copy the whole image.
         rgb, background = _composite(image if mode == "RGBA" else image.convert("RGBA"))
@@ -223,9 +224,6 @@ def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, *, deep_
         return Decoded(np.asarray(image.convert("L"))[:, :, None], done)
     else:
         rgb = np.asarray(image if mode == "RGB" else image.convert("RGB"))
-    if deep_colour:
-        rgb, bits = _stretch_colour(rgb)
-        done = replace(done, bits=bits)
     return Decoded(np.ascontiguousarray(rgb[:, :, :1]) if _is_grey(rgb) else rgb, done)
 
 
@@ -242,7 +240,7 @@ def _composite(image: Image.Image) -> tuple[NDArray[np.uint8], str | None]:
         return np.asarray(image.convert("RGB")), None
     # A strip at a time: the largest image that is allowed must not take a gigabyte.
     width, height = image.size
-    bounds = [(rows.start, min(rows.stop, height)) for rows in _strips(height, width)]
+    bounds = [(rows.start, min(rows.stop, height)) for rows in depth.strips(height, width)]
     fill, name = _border_colour(image), "on its border colour"
     if fill is None:
         opaque = lit = 0
@@ -284,70 +282,6 @@ def _border_colour(image: Image.Image) -> tuple[int, int, int] | None:
         return None
     red, green, blue = (int(value) for value in np.median(pixels[:, :3], axis=0))
     return red, green, blue
-
-
-def _scale_deep(values: NDArray[Any]) -> tuple[NDArray[np.uint8], int | None]:
-    """More than 8 bits to 8: integers by the depth that they use, others by their own range.
-
-    Returns:
-        The pixels, and how many bits are used of 16 where those are fewer.
-    """
-    extremes = [
-        (part.min(), part.max()) for part in (_finite(values[rows]) for rows in _strips(*values.shape[:2]))
-    ]
-    low, high = float(min(a for a, _ in extremes)), float(max(b for _, b in extremes))
-    bits = None
-    if values.dtype.kind in "iu":
-        if low >= 0 and high <= 65535:  # 32-bit "I" is how 16-bit files are often held
-            used = next(depth for depth in _DEPTHS if high < 2**depth)
-            # A dark picture in which nothing stands out stays dark.
-            if used < 16 and high - low >= _STANDS_OUT * 2**used:
-                bits = used
-            low, high = 0.0, float(2 ** (bits or 16) - 1)
-    elif low >= 0.0 and high <= 1.0:
-        low, high = 0.0, 1.0
-    elif low >= 0.0 and high <= 255.0:
-        low, high = 0.0, 255.0
-    span = high - low
-    scaled = np.zeros(values.shape, np.uint8)
-    if span > 0:
-        for rows in _strips(*values.shape[:2]):
-            part = (_finite(values[rows]) - low) * (255.0 / span)
-            scaled[rows] = np.clip(np.rint(part), 0, 255).astype(np.uint8)
-    return scaled, bits
-
-
-def _has_deep_colour(content: bytes, tags: tiff.Tags) -> bool:
-    """Whether this is a picture in 16-bit colour, of which Pillow keeps the upper 8 bits."""
-    if tags:
-        return tiff.has_deep_colour(tags)
-    return content.startswith(b"\x89PNG") and content[24:25] == b"\x10" and content[25:26] in (b"\2", b"\6")
-
-
-def _stretch_colour(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int | None]:
-    """As :func:`_scale_deep`, for the upper 8 bits of 16-bit colour.
-
-    Raises:
-        ImageError: only the lower bits are used, which are lost.
-    """
-    low, high = int(rgb.min()), int(rgb.max())
-    if high == 0:
-        raise ImageError("unsupported: 16-bit colour that uses only 8 bits; convert it to 8 bits first")
-    used = next(depth for depth in _DEPTHS if high < 2 ** max(0, depth - 8))
-    if used == 16 or high - low < _STANDS_OUT * 2 ** (used - 8):
-        return rgb, None
-    return np.rint(rgb * (255.0 / (2 ** (used - 8) - 1))).astype(np.uint8), used
-
-
-def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # some NaNs are said to be invalid when they are cast
-        return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-
-
-def _strips(height: int, width: int) -> Iterator[slice]:
-    """Rows of an image, about a million pixels at a time."""
-    step = max(1, 1_000_000 // width)
-    return (slice(start, start + step) for start in range(0, height, step))
 
 
 def _is_grey(rgb: NDArray[np.uint8]) -> bool:

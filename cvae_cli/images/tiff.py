@@ -122,11 +122,6 @@ def one_plane(content: bytes) -> bytes:
     return content[:at] + struct.pack(order, 1) + content[at + 2 :]
 
 
-def has_deep_colour(tags: Tags) -> bool:
-    """Whether a pixel has three or more samples of 16 bits."""
-    return tags.get(_SAMPLES, (1,))[0] >= 3 and max(tags.get(_BITS, (1,))) == 16
-
-
 def is_white_zero(tags: Tags) -> bool:
     """Whether zero stands for white, which Pillow passes over where samples have more than 8 bits."""
     return tags.get(_PHOTOMETRIC, (1,))[0] == _WHITE_IS_ZERO and max(tags.get(_BITS, (1,))) > 8

@@ -84,11 +84,9 @@ def test_what_pillow_would_misread_is_told() -> None:
     rgb, deep = Image.new("RGB", (4, 4)), Image.fromarray(np.zeros((4, 4), np.uint16))
     for plain in (rgb, deep, Image.new("L", (4, 4)), Image.new("F", (4, 4))):
         assert tiff.unsupported_samples(tags(plain)) == ""
-        assert not tiff.has_deep_colour(tags(plain))
         assert not tiff.is_white_zero(tags(plain))
     planes = {258: (16, 16, 16), 277: (3,), 284: (2,)}
     assert tiff.unsupported_samples(planes) == "16-bit samples in separate planes"
-    assert tiff.has_deep_colour(planes)
     assert tiff.unsupported_samples({258: (8,), 339: (2,)}) == "signed 8-bit samples"
     grey_alpha = {258: (8, 8), 277: (2,), 284: (2,)}
     assert tiff.unsupported_samples(grey_alpha) == "grey and transparency in separate planes"
