@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae_cli.images.ink import border_level, find_ink, find_sheet, is_dark_on_light, whiten
+from cvae_cli.images.ink import border_level, find_ink, find_sheet, gain, is_dark_on_light, whiten
 from cvae_cli.images.preprocessing import Preprocessing
 
 Pixels = NDArray[np.uint8]
@@ -198,6 +198,8 @@ def _frame_strokes(
     part = (region[0] * across, region[1] * down, region[2] * across, region[3] * down)
     flat = np.asarray(background.resize(full.shape[::-1], Image.Resampling.BILINEAR, box=part))
     strokes = np.clip(flat - full if inverted else full - flat, 0.0, None)
+    if ink.shaded:
+        strokes = strokes * gain(flat)
     cut = _crop_resize_float(strokes, inner, spec.image_size)
     bright = float(np.quantile(cut, 0.98))
     noise = 0.12 * bright

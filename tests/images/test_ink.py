@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from cvae_cli.errors import ImageError
 from cvae_cli.images.ink import border_level, find_ink, find_sheet, is_dark_on_light, whiten
@@ -84,6 +85,38 @@ def test_a_shadow_is_no_stroke() -> None:
     found = find_ink(image.astype(np.uint8), dark=True)
     assert (found.top, found.bottom) == pytest.approx((60, 140), abs=4)
     assert (found.left, found.right) == pytest.approx((30, 40), abs=4)
+
+
+SHADOWS = {
+    "from a side": lambda y, x: x >= 0.55,
+    "from the top": lambda y, x: y < 0.45,
+    "across": lambda y, x: x + y > 1,
+    "in a corner": lambda y, x: (x > 0.6) & (y > 0.6),
+    "a head": lambda y, x: (x - 0.75) ** 2 + (y - 0.75) ** 2 < 0.14,
+    "a strip": lambda y, x: abs(x - 0.5) < 0.13,
+}
+
+
+@pytest.mark.parametrize("drop", [90, 150])
+@pytest.mark.parametrize("kind", SHADOWS)
+def test_strokes_are_found_in_a_shadow_of_any_shape_and_beside_it(kind: str, drop: int) -> None:
+    y, x = np.mgrid[0:400, 0:400] / 400
+    shade = Image.fromarray(np.where(SHADOWS[kind](y, x), 235 - drop, 235).astype(np.uint8))
+    image = np.array(shade.filter(ImageFilter.GaussianBlur(3)))
+    image[100:130, 130:270] = image[100:300, 240:270] = image[270:300, 130:270] = 11
+    found = find_ink(image[:, :, None], dark=True)
+    assert (found.top, found.bottom, found.left, found.right) == pytest.approx((100, 300, 130, 270), abs=6)
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("width", [8, 20, 40])
+def test_strokes_that_reach_the_border_are_no_shadow(width: int) -> None:
+    image = page()
+    image[:150, 60 : 60 + width] = 20
+    image[90:110, 20:140] = 20
+    found = find_ink(image, dark=True)
+    assert (found.top, found.bottom, found.left, found.right) == (0, 150, 20, 140)
+    assert not found.shaded
 
 
 @pytest.mark.parametrize("dark", [True, False])
