@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from cvae_cli.errors import ImageError
-from cvae_cli.images.ink import border_level, find_ink, find_sheet, is_dark_on_light, whiten
+from cvae_cli.images.ink import border_level, find_ink, is_dark_on_light, whiten
 
 
 def page(height: int = 200, width: int = 160, level: int = 230) -> np.ndarray:
@@ -123,22 +123,3 @@ def test_strokes_that_reach_the_border_are_no_shadow(width: int) -> None:
 def test_nothing_to_find_is_an_error(dark: bool) -> None:
     with pytest.raises(ImageError, match="blank"):
         find_ink(page(), dark=dark)
-
-
-def test_a_sheet_on_a_dark_desk_is_found() -> None:
-    desk = page(300, 300, level=20)
-    desk[50:250, 60:260] = 230
-    assert find_sheet(desk) is None  # there is nothing on it: it may as well be a stroke
-    desk[120:180, 150:160] = 20
-    left, top, right, bottom = find_sheet(desk) or (0, 0, 0, 0)
-    assert 60 < left < 70
-    assert 50 < top < 60
-    assert 250 < right < 260
-    assert 240 < bottom < 250
-
-
-def test_a_picture_that_is_all_sheet_has_none_in_it() -> None:
-    image = page()
-    image[80:120, 70:80] = 20
-    assert find_sheet(image) is None
-    assert find_sheet(page()) is None
