@@ -7,17 +7,16 @@ import io
 import logging
 import struct
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from cvae_cli.errors import ImageError
-from cvae_cli.images import tiff
+from cvae_cli.images import depth, tiff
+from cvae_cli.images.chunks import Png, read_png
 from cvae_cli.images.preprocessing import Preprocessing
 from cvae_cli.images.recognise import name_of_other
 
@@ -37,9 +36,6 @@ with suppress(AttributeError, OSError):
     ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
-_DEPTHS = (8, 10, 12, 14, 16)
-_STANDS_OUT = 1 / 16
-"""Contrast, as a share of the range, from which something can be seen in a picture."""
 _SHEET_SHARE = 0.92
 """Share of its bounding box from which the opaque part of a picture is a sheet, not a drawing."""
 _TURNS = {
@@ -52,8 +48,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings a picture of an EXIF orientation upright."""
-_SKIPPED_CHUNKS = frozenset([b"tEXt", b"zTXt", b"iTXt", b"iCCP"])
-"""Chunks of a PNG that drawing does not need, of which Pillow refuses large ones."""
 _UNSUPPORTED_WORDS = ("unsupported", "not supported", "unknown", "cannot handle", "not implemented")
 
 
@@ -88,17 +82,21 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, sufficient_side: int
     Raises:
         ImageError: not an image of these formats, truncated, damaged, or too large.
     """
+    png = None
     if content.startswith(b"\x89PNG"):
-        content = _without_text(content)
+        png = read_png(content)
+        content = png.content
+    elif content.startswith((b"II", b"MM")):
+        content = tiff.one_plane(content)
     try:
-        return _decode(content, max_pixels, sufficient_side)
+        return _decode(content, max_pixels, sufficient_side, png)
     except ImageError as error:
         if str(error) == _CUT_OFF and content.startswith(b"\xff\xd8"):
             return _decode_without_end(content, max_pixels, sufficient_side)
         raise
 
 
-def _decode(content: bytes, max_pixels: int, sufficient_side: int | None) -> Decoded:
+def _decode(content: bytes, max_pixels: int, sufficient_side: int | None, png: Png | None = None) -> Decoded:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
@@ -107,19 +105,24 @@ def _decode(content: bytes, max_pixels: int, sufficient_side: int | None) -> Dec
                     f"too large: {width}x{height} pixels are over the limit of {max_pixels / 1e6:g} million"
                 )
             tags = tiff.read_tags(content) if image.format == "TIFF" else {}
+            if tags:
+                tiff.correct_byte_order(image)
             if reason := tiff.unsupported_samples(tags):
                 raise ImageError(f"unsupported: TIFF of {reason}; convert it to PNG first")
             done = Preprocessing(size=(width, height), mode=image.mode)
-            if (frames := _count_frames(image, content)) > 1:
+            if (frames := png.frames if png else _count_frames(image, content)) > 1:
                 done = replace(done, frames=frames)
-            if (turn := _orientation(image, tags)) != 1:
+            if (turn := png.orientation if png else _orientation(image, tags)) != 1:
                 done = replace(done, orientation=turn)
             if sufficient_side and image.format in ("JPEG", "MPO"):
                 image.draft(None, (sufficient_side, sufficient_side))
                 if image.width < width:
                     done = replace(done, reduced=round(width / image.width))
+            deep, both = depth.deep_tile(image), None
             image.load()
-            upright = _upright(image, turn)
+            if deep and (both := depth.both_bytes(content, image, deep)):
+                both = _upright(both[0], turn), _upright(both[1], turn)
+            upright = both[0] if both else _upright(image, turn)
             # What an error below is about is no longer the file.
     except ImageError:
         raise
@@ -146,7 +149,7 @@ def _decode(content: bytes, max_pixels: int, sufficient_side: int | None) -> Dec
         # What Pillow's decoders raise on damaged files is not limited to OSError.
         raise ImageError(_reason(error)) from error
     try:
-        return _to_array(upright, done, tags, deep_colour=_has_deep_colour(content, tags))
+        return _to_array(upright, done, tags, both[1] if both else None)
     except MemoryError:
         raise ImageError("too large for the memory of this machine") from None
 
@@ -168,19 +171,6 @@ def _decode_without_end(content: bytes, max_pixels: int, sufficient_side: int | 
     return replace(first, preprocessing=replace(first.preprocessing, missing_end=True))
 
 
-def _without_text(content: bytes) -> bytes:
-    """A PNG without its texts and its colour profile, which are never unpacked."""
-    kept, start, at = [content[:8]], 8, 8
-    while at + 12 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, at)
-        after = at + 12 + length
-        if kind in _SKIPPED_CHUNKS:
-            kept.append(content[start:at])
-            start = after
-        at = after
-    return content if start == 8 else b"".join([*kept, content[start:]])
-
-
 def _count_frames(image: Image.Image, content: bytes) -> int:
     """How many pictures a file holds; 1 if that cannot be told."""
     if image.format == "TIFF":
@@ -199,8 +189,9 @@ def _orientation(image: Image.Image, tags: tiff.Tags) -> int:
     if image.format == "TIFF":
         value = tags.get(tiff.ORIENTATION, (1,))[0]
         return value if value in _TURNS else 1
-    exif = image.info.get("exif", b"")
-    return tiff.orientation(exif) if isinstance(exif, bytes) else 1
+    exif, xmp = image.info.get("exif"), image.info.get("xmp")
+    value = tiff.orientation(exif) if isinstance(exif, bytes) else 1
+    return tiff.orientation_in_xmp(xmp) if value == 1 and isinstance(xmp, bytes) else value
 
 
 def _upright(image: Image.Image, turn: int) -> Image.Image:
@@ -210,7 +201,11 @@ def _upright(image: Image.Image, turn: int) -> Image.Image:
     return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
-def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, *, deep_colour: bool) -> Decoded:
+def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, lower: Image.Image | None) -> Decoded:
+    """The pixels of a picture; of one in 16-bit colour, with its lower bytes where they are needed."""
+    if lower is not None:
+        image, deep = depth.scale_colour(image, lower)
+        done = replace(done, bits=deep.bits, stretched=deep.stretched)
     mode = image.mode
     if mode.startswith(("I", "F")):
         # Ahead of transparency: converting these to RGBA would clip them.
@@ -218,10 +213,9 @@ def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, *, deep_
         if mode == "I" and tags and tiff.is_unsigned(tags):
             values = values.view(np.uint32)
         done = replace(done, scaled_from=str(values.dtype.newbyteorder("=")))
-        scaled, bits = _scale_deep(values)
-        if tiff.is_white_zero(tags):
-            scaled = 255 - scaled
-        return Decoded(scaled[:, :, None], replace(done, bits=bits))
+        deep = depth.scale(values)
+        pixels = 255 - deep.pixels if tiff.is_white_zero(tags) else deep.pixels
+        return Decoded(pixels[:, :, None], replace(done, bits=deep.bits, stretched=deep.stretched))
     if mode in _TRANSPARENT_MODES or "transparency" in image.info:
         # Converting to the mode that it already has would copy the whole image.
         rgb, background = _composite(image if mode == "RGBA" else image.convert("RGBA"))
@@ -230,9 +224,6 @@ def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, *, deep_
         return Decoded(np.asarray(image.convert("L"))[:, :, None], done)
     else:
         rgb = np.asarray(image if mode == "RGB" else image.convert("RGB"))
-    if deep_colour:
-        rgb, bits = _stretch_colour(rgb)
-        done = replace(done, bits=bits)
     return Decoded(np.ascontiguousarray(rgb[:, :, :1]) if _is_grey(rgb) else rgb, done)
 
 
@@ -249,7 +240,7 @@ def _composite(image: Image.Image) -> tuple[NDArray[np.uint8], str | None]:
         return np.asarray(image.convert("RGB")), None
     # A strip at a time: the largest image that is allowed must not take a gigabyte.
     width, height = image.size
-    bounds = [(rows.start, min(rows.stop, height)) for rows in _strips(height, width)]
+    bounds = [(rows.start, min(rows.stop, height)) for rows in depth.strips(height, width)]
     fill, name = _border_colour(image), "on its border colour"
     if fill is None:
         opaque = lit = 0
@@ -291,70 +282,6 @@ def _border_colour(image: Image.Image) -> tuple[int, int, int] | None:
         return None
     red, green, blue = (int(value) for value in np.median(pixels[:, :3], axis=0))
     return red, green, blue
-
-
-def _scale_deep(values: NDArray[Any]) -> tuple[NDArray[np.uint8], int | None]:
-    """More than 8 bits to 8: integers by the depth that they use, others by their own range.
-
-    Returns:
-        The pixels, and how many bits are used of 16 where those are fewer.
-    """
-    extremes = [
-        (part.min(), part.max()) for part in (_finite(values[rows]) for rows in _strips(*values.shape[:2]))
-    ]
-    low, high = float(min(a for a, _ in extremes)), float(max(b for _, b in extremes))
-    bits = None
-    if values.dtype.kind in "iu":
-        if low >= 0 and high <= 65535:  # 32-bit "I" is how 16-bit files are often held
-            used = next(depth for depth in _DEPTHS if high < 2**depth)
-            # A dark picture in which nothing stands out stays dark.
-            if used < 16 and high - low >= _STANDS_OUT * 2**used:
-                bits = used
-            low, high = 0.0, float(2 ** (bits or 16) - 1)
-    elif low >= 0.0 and high <= 1.0:
-        low, high = 0.0, 1.0
-    elif low >= 0.0 and high <= 255.0:
-        low, high = 0.0, 255.0
-    span = high - low
-    scaled = np.zeros(values.shape, np.uint8)
-    if span > 0:
-        for rows in _strips(*values.shape[:2]):
-            part = (_finite(values[rows]) - low) * (255.0 / span)
-            scaled[rows] = np.clip(np.rint(part), 0, 255).astype(np.uint8)
-    return scaled, bits
-
-
-def _has_deep_colour(content: bytes, tags: tiff.Tags) -> bool:
-    """Whether this is a picture in 16-bit colour, of which Pillow keeps the upper 8 bits."""
-    if tags:
-        return tiff.has_deep_colour(tags)
-    return content.startswith(b"\x89PNG") and content[24:25] == b"\x10" and content[25:26] in (b"\2", b"\6")
-
-
-def _stretch_colour(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int | None]:
-    """As :func:`_scale_deep`, for the upper 8 bits of 16-bit colour.
-
-    Raises:
-        ImageError: only the lower bits are used, which are lost.
-    """
-    low, high = int(rgb.min()), int(rgb.max())
-    if high == 0:
-        raise ImageError("unsupported: 16-bit colour that uses only 8 bits; convert it to 8 bits first")
-    used = next(depth for depth in _DEPTHS if high < 2 ** max(0, depth - 8))
-    if used == 16 or high - low < _STANDS_OUT * 2 ** (used - 8):
-        return rgb, None
-    return np.rint(rgb * (255.0 / (2 ** (used - 8) - 1))).astype(np.uint8), used
-
-
-def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # some NaNs are said to be invalid when they are cast
-        return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-
-
-def _strips(height: int, width: int) -> Iterator[slice]:
-    """Rows of an image, about a million pixels at a time."""
-    step = max(1, 1_000_000 // width)
-    return (slice(start, start + step) for start in range(0, height, step))
 
 
 def _is_grey(rgb: NDArray[np.uint8]) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from cvae_cli.errors import ImageError
 
@@ -17,16 +18,21 @@ _COPY_SIDE = 256
 """Shorter side in pixels of the copy that strokes are found on: a box need not be exact."""
 _COPY_PIXELS = 2_000_000
 """Most pixels of that copy, each of which takes some fifty bytes while strokes are found."""
-_INK_SHARE = 0.35
+INK_SHARE = 0.35
 """Ink is what differs from the background by this share of the largest difference."""
-_MIN_CONTRAST = 16.0
+MIN_CONTRAST = 16.0
 _MAX_COVER, _MAX_BORDER = 0.4, 0.15
 """More ink than this, as a share of the picture or of its border, is hardly strokes alone."""
+_WIDEST, _WIDEST_OF_ALL = 1 / 6, 1 / 4
+"""Width of a stroke, as a share of the shorter side, up to which it is told from a shadow, or from what is
+dark like itself."""
+_SHADE = 0.85
+"""A shadow is fainter than strokes by this factor at least."""
+_SPECK_SHARE = 0.04
 _SMALL = 0.1
 """Strokes whose box fills a smaller share of the picture are warned about."""
 _LINE_LENGTH, _LINE_THICKNESS = 0.9, 0.06
 """What reaches from edge to edge and is no thicker than this, as shares of the side, is a printed line."""
-_SHEET_AREA, _SHEET_EDGE = 0.25, 0.95
 
 
 def border_level(pixels: Pixels) -> NDArray[np.float64]:
@@ -68,6 +74,7 @@ class Ink:
         top, bottom, left, right: the box around them.
         centre_y, centre_x: their centre of mass.
         background: (h, w) float64, the background of a small copy of the image.
+        shaded: whether there are shadows in it, in which strokes differ less from it than elsewhere.
         warnings: what makes it doubtful that these are the strokes.
     """
 
@@ -78,38 +85,8 @@ class Ink:
     centre_y: float
     centre_x: float
     background: NDArray[np.float64]
+    shaded: bool = False
     warnings: tuple[str, ...] = ()
-
-
-def find_sheet(pixels: Pixels) -> tuple[int, int, int, int] | None:
-    """The sheet in a picture that shows something around it, such as the black border of a scanner.
-
-    Args:
-        pixels: (H, W, 1) uint8.
-
-    Returns:
-        Left, top, right and bottom of the part of it that is sheet all around; ``None`` where the
-        picture is the sheet.
-    """
-    small, factor = _small_copy(pixels)
-    level = float(border_level(small.astype(np.uint8)[:, :, None]).mean())
-    difference = np.abs(small - level)
-    peak = _peak(difference)
-    if peak < _MIN_CONTRAST:
-        return None
-    mask = difference >= _INK_SHARE * peak
-    top, bottom, left, right = _box(mask)
-    inside = mask[top:bottom, left:right]
-    height, width = inside.shape
-    if inside.size < _SHEET_AREA * mask.size or min(height, width) < 16 or inside.size == mask.size:
-        return None
-    # Its edges are straight, and something on it is not of its colour.
-    edges = (inside[1], inside[-2], inside[:, 1], inside[:, -2])
-    if min(float(edge.mean()) for edge in edges) < _SHEET_EDGE or inside.all():
-        return None
-    inset = 2 + min(height, width) // 100
-    box = left + inset, top + inset, right - inset, bottom - inset
-    return (box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor)
 
 
 def find_ink(pixels: Pixels, *, dark: bool) -> Ink:
@@ -123,15 +100,26 @@ def find_ink(pixels: Pixels, *, dark: bool) -> Ink:
         ImageError: nothing stands out from the background.
     """
     height, width, _ = pixels.shape
-    small, factor = _small_copy(pixels)
+    small, factor = small_copy(pixels)
     background = _plane(small)
     ink, mask = _ink_on(small, background, dark)
-    if _is_doubtful(mask):
-        # A shadow, or light from one side: the background is not one plane.
-        nearby = _closed(small, dark)
-        other_ink, other_mask = _ink_on(small, nearby, dark)
-        if other_mask.any() and not _is_doubtful(other_mask):
-            background, ink, mask = nearby, other_ink, other_mask
+    shaded = False
+    if _is_doubtful(mask) or _touched(mask):
+        # A shadow, or light from one side: the background is not one plane. Strokes rarely reach the border.
+        # What is wider than a stroke is paper, if it is fainter; failing that, what is wider still is.
+        for widest, in_shade in ((_WIDEST, True), (_WIDEST_OF_ALL, False)):
+            nearby = _closed(small, dark, widest)
+            other_ink, other_mask = _ink_on(small, nearby, dark, shaded=dark and in_shade)
+            depth = nearby.max() - small if dark else small - nearby.min()
+            found = (
+                _is_shade(depth, mask & ~other_mask, other_mask)
+                if in_shade
+                else _is_doubtful(mask) and other_mask.any()
+            )
+            if found and not _is_doubtful(other_mask):
+                background, ink, shaded = nearby, other_ink, dark and in_shade
+                mask = _without_specks(other_mask) if in_shade else other_mask
+                break
     if not mask.any():
         raise ImageError("blank: nothing stands out from the background")
     warnings = []
@@ -139,7 +127,7 @@ def find_ink(pixels: Pixels, *, dark: bool) -> Ink:
         warnings.append(f"uneven background: {mask.mean():.0%} of the picture stands out from it")
     else:
         mask = _without_lines(mask)
-    top, bottom, left, right = _box(mask)
+    top, bottom, left, right = box_of(mask)
     if (share := (bottom - top) * (right - left) / mask.size) < _SMALL:
         warnings.append(f"the strokes fill only {share:.1%} of the picture")
     weight = np.where(mask, ink, 0.0)
@@ -152,11 +140,12 @@ def find_ink(pixels: Pixels, *, dark: bool) -> Ink:
         centre_y=(float((weight.sum(axis=1) * np.arange(len(weight))).sum() / total) + 0.5) * factor,
         centre_x=(float((weight.sum(axis=0) * np.arange(weight.shape[1])).sum() / total) + 0.5) * factor,
         background=background,
+        shaded=shaded,
         warnings=tuple(warnings),
     )
 
 
-def _small_copy(pixels: Pixels) -> tuple[NDArray[np.float64], int]:
+def small_copy(pixels: Pixels) -> tuple[NDArray[np.float64], int]:
     """(h, w) float64, and how many times smaller that is."""
     height, width, _ = pixels.shape
     factor = max(1, round(min(height, width) / _COPY_SIDE), math.isqrt(height * width // _COPY_PIXELS))
@@ -166,15 +155,22 @@ def _small_copy(pixels: Pixels) -> tuple[NDArray[np.float64], int]:
 
 
 def _ink_on(
-    small: NDArray[np.float64], background: NDArray[np.float64], dark: bool
+    small: NDArray[np.float64], background: NDArray[np.float64], dark: bool, *, shaded: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """How far each pixel stands out from a background, and which of them are ink."""
     ink = np.clip(background - small if dark else small - background, 0.0, None)
-    peak = _peak(ink)
-    return ink, ink >= (_INK_SHARE * peak if peak >= _MIN_CONTRAST else np.inf)
+    if shaded:
+        ink = ink * gain(background)
+    peak = peak_of(ink)
+    return ink, ink >= (INK_SHARE * peak if peak >= MIN_CONTRAST else np.inf)
 
 
-def _peak(values: NDArray[np.float64]) -> float:
+def gain(background: NDArray[Any]) -> NDArray[Any]:
+    """What makes strokes in the shade as strong as those in the light: ink takes a share of the light."""
+    return background.max() / np.maximum(background, MIN_CONTRAST)  # type: ignore[no-any-return]
+
+
+def peak_of(values: NDArray[np.float64]) -> float:
     """The largest value that is not a speck.
 
     No quantile either: a small digit on a large page covers few pixels of the copy.
@@ -184,11 +180,33 @@ def _peak(values: NDArray[np.float64]) -> float:
 
 
 def _is_doubtful(mask: NDArray[np.bool_]) -> bool:
-    edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-    return bool(mask.mean() > _MAX_COVER or edge.mean() > _MAX_BORDER)
+    return bool(mask.mean() > _MAX_COVER or _touched(mask) > _MAX_BORDER)
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+def _is_shade(depth: NDArray[np.float64], left_out: NDArray[np.bool_], kept: NDArray[np.bool_]) -> bool:
+    """Whether what is no stroke after all is fainter than the strokes, and not the inside of thick ones."""
+    if not kept.any() or not left_out.any():
+        return False
+    return bool(np.median(depth[left_out]) < _SHADE * np.median(depth[kept]))
+
+
+def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Leave out what is small and on its own, such as the tip of a shadow that nothing else fits into."""
+    kept = mask.copy()
+    for axis in (0, 1):
+        counts = kept.sum(axis=1 - axis)
+        for start, stop in _runs(counts > 0):
+            if counts[start:stop].sum() < _SPECK_SHARE * counts.sum():
+                (kept if axis == 0 else kept.T)[start:stop] = False
+    return kept
+
+
+def _touched(mask: NDArray[np.bool_]) -> float:
+    """The share of the border that is set."""
+    return float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
+
+
+def box_of(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Top, bottom, left and right of what is set."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
@@ -218,16 +236,40 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(starts, stops, strict=True))
 
 
-def _closed(small: NDArray[np.float64], dark: bool) -> NDArray[np.float64]:
-    """The background without what is thin on it: a morphological closing (dark strokes) or opening."""
-    height, width = small.shape
-    image = Image.fromarray(np.clip(np.rint(small), 0, 255).astype(np.uint8))
-    coarse = image.reduce(max(1, min(height, width) // 64))
-    reach = 2 * (min(coarse.size) // 8) + 1
-    grow, shrink = ImageFilter.MaxFilter(max(3, reach)), ImageFilter.MinFilter(max(3, reach))
-    first, second = (grow, shrink) if dark else (shrink, grow)
-    closed = coarse.filter(first).filter(second).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(closed, dtype=np.float64)
+def _closed(small: NDArray[np.float64], dark: bool, widest: float) -> NDArray[np.float64]:
+    """The background without what is thin on it: a morphological closing (dark strokes) or opening.
+
+    On the copy itself, since a coarser one would leave the edges of shadows standing.
+    """
+    reach = max(2, round(min(small.shape) * widest / 2))
+    values = np.pad(small if dark else -small, reach, mode="symmetric")
+    grown = -_lowest_near(-values, reach)
+    closed = _lowest_near(grown, reach)[reach:-reach, reach:-reach]
+    return closed if dark else -closed
+
+
+def _lowest_near(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """The lowest value within an octagon that reaches so many pixels up, down and to the sides."""
+    slanted = round(0.29 * reach)
+    steps = (
+        ((0, 1), reach - 2 * slanted),
+        ((1, 0), reach - 2 * slanted),
+        ((1, 1), slanted),
+        ((1, -1), slanted),
+    )
+    for (down, across), far in steps:
+        # Along a line, twice as far with each step and the rest of the way at last.
+        flipped = values[:, ::across] if across else values
+        padded = np.pad(flipped, ((far * down,) * 2, (far * abs(across),) * 2), constant_values=np.inf)
+        covered, window = 1, 2 * far + 1
+        while covered < window:
+            step = min(covered, window - covered)
+            y, x = step * down, step * abs(across)
+            height, width = padded.shape
+            padded = np.minimum(padded[: height - y, : width - x], padded[y:, x:])
+            covered += step
+        values = padded[:, ::across] if across else padded
+    return values
 
 
 def _plane(values: NDArray[np.float64]) -> NDArray[np.float64]:

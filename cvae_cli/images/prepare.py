@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae_cli.images.ink import border_level, find_ink, find_sheet, is_dark_on_light, whiten
+from cvae_cli.images.ink import border_level, find_ink, gain, is_dark_on_light, whiten
 from cvae_cli.images.preprocessing import Preprocessing
+from cvae_cli.images.sheets import WARNING, find_sheet
 
 Pixels = NDArray[np.uint8]
 Invert = Literal["auto", "always", "never"]
@@ -107,15 +108,17 @@ def prepare(
     """
     height, width, channels = pixels.shape
     size, done = spec.image_size, decoding
-    warnings: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     is_native = (height, width) == (size, size)
     light_on_dark = spec.polarity == "light-on-dark"
     if channels != spec.channels:
         pixels = _to_channels(pixels, spec.channels, by_colour=light_on_dark and not is_native)
         done = replace(done, channels=(channels, spec.channels))
     if spec.kind == "strokes" and not is_native and (sheet := find_sheet(pixels)):
-        left, top, right, bottom = sheet
-        pixels, done = pixels[top:bottom, left:right], replace(done, sheet=sheet)
+        if sheet.is_certain:
+            pixels, done = sheet.cut_from(pixels), replace(done, sheet=sheet.box)
+        else:
+            doubts = (WARNING,)
     inverted = light_on_dark and (invert == "always" or (invert == "auto" and is_dark_on_light(pixels)))
     done = replace(done, inverted=inverted)
     if is_native:
@@ -124,7 +127,8 @@ def prepare(
             native, contrast = whiten(native)
             done = replace(done, contrast=contrast)
     elif light_on_dark:
-        native, shown, box, contrast, warnings = _frame_strokes(pixels, spec, inverted)
+        native, shown, box, contrast, found = _frame_strokes(pixels, spec, inverted)
+        doubts += found
         done = replace(done, cut=_whole(box), resized=(size, size), contrast=contrast)
     else:
         native, shown, box = _frame_picture(pixels, spec)
@@ -132,8 +136,8 @@ def prepare(
     if inverted:
         native = 255 - native
     if spec.kind != "strokes":
-        warnings = ()
-    return LoadedImage(np.ascontiguousarray(native.transpose(2, 0, 1)), shown, done, warnings)
+        doubts = ()
+    return LoadedImage(np.ascontiguousarray(native.transpose(2, 0, 1)), shown, done, doubts)
 
 
 def _whole(box: Box) -> tuple[int, int, int, int]:
@@ -198,6 +202,8 @@ def _frame_strokes(
     part = (region[0] * across, region[1] * down, region[2] * across, region[3] * down)
     flat = np.asarray(background.resize(full.shape[::-1], Image.Resampling.BILINEAR, box=part))
     strokes = np.clip(flat - full if inverted else full - flat, 0.0, None)
+    if ink.shaded:
+        strokes = strokes * gain(flat)
     cut = _crop_resize_float(strokes, inner, spec.image_size)
     bright = float(np.quantile(cut, 0.98))
     noise = 0.12 * bright

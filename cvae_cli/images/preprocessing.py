@@ -21,6 +21,8 @@ class Preprocessing:
         composited: ``on black``, ``on white`` or ``on its border colour``, for transparent images.
         scaled_from: the NumPy dtype of samples deeper than 8 bits, which were scaled to 8.
         bits: how many bits are used of 16 where those are fewer.
+        stretched: the lowest and the highest sample of more than 8 bits, if they are close together and were
+            stretched to just that.
         channels: number of channels before and after conversion.
         sheet: left, top, right and bottom in pixels of the sheet, if the picture shows more than that.
         inverted: whether light and dark were exchanged.
@@ -40,6 +42,7 @@ class Preprocessing:
     composited: str | None = None
     scaled_from: str | None = None
     bits: int | None = None
+    stretched: tuple[float, float] | None = None
     channels: tuple[int, int] | None = None
     sheet: tuple[int, int, int, int] | None = None
     inverted: bool = False

@@ -6,7 +6,10 @@ count them, and misreads some sample formats. TIFF 6.0 (Adobe 1992), section 2; 
 
 from __future__ import annotations
 
+import re
 import struct
+
+from PIL import ImageFile
 
 ORIENTATION = 0x0112
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _FORMAT = 258, 262, 277, 284, 339
@@ -14,6 +17,15 @@ _WHITE_IS_ZERO = 0
 _SIZES = {1: 1, 3: 2, 4: 4, 16: 8}
 _LETTERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _FORMATS = {1: "unsigned", 2: "signed", 3: "float"}
+_NATIVE_ORDER = {
+    "I;16S": "I;16NS",
+    "I;16BS": "I;16NS",
+    "I;32S": "I;32NS",
+    "I;32BS": "I;32NS",
+    "F;32F": "F;32NF",
+    "F;32BF": "F;32NF",
+}
+"""What Pillow takes samples for, and the same in the byte order of this machine."""
 _MAX_VALUES = 16
 _MAX_PAGES = 1_000_000
 _UNREADABLE = (struct.error, ValueError, OverflowError)
@@ -67,19 +79,47 @@ def orientation(exif: bytes) -> int:
     return value if value in range(1, 9) else 1
 
 
+def orientation_in_xmp(xmp: bytes) -> int:
+    """The orientation in XMP metadata, as :func:`orientation`."""
+    found = re.search(rb"""tiff:Orientation(?:>|\s*=\s*["'])\s*([1-8])\b""", xmp)
+    return int(found[1]) if found else 1
+
+
 def unsupported_samples(tags: Tags) -> str:
     """Why Pillow would misread the samples of a TIFF, or an empty string."""
     bits, samples = max(tags.get(_BITS, (1,))), tags.get(_SAMPLES, (1,))[0]
     if bits > 8 and samples > 1 and tags.get(_PLANAR, (1,))[0] == 2:
         return f"{bits}-bit samples in separate planes"
+    if samples == 2 and tags.get(_PLANAR, (1,))[0] == 2:
+        return "grey and transparency in separate planes"
     if bits == 8 and 2 in tags.get(_FORMAT, (1,)):
         return "signed 8-bit samples"
     return ""
 
 
-def has_deep_colour(tags: Tags) -> bool:
-    """Whether a pixel has three or more samples of 16 bits."""
-    return tags.get(_SAMPLES, (1,))[0] >= 3 and max(tags.get(_BITS, (1,))) == 16
+def correct_byte_order(image: ImageFile.ImageFile) -> None:
+    """Let Pillow read the samples of an open TIFF in the order in which it gets them.
+
+    Compressed ones come out of libtiff in the order of this machine, but Pillow knows that of unsigned
+    samples only: signed and float ones of a big-endian file it would swap again.
+    """
+    image.tile = [
+        tile._replace(args=(_NATIVE_ORDER.get(tile.args[0], tile.args[0]), *tile.args[1:]))
+        if tile.codec_name == "libtiff" and isinstance(tile.args, tuple)
+        else tile
+        for tile in image.tile
+    ]
+
+
+def one_plane(content: bytes) -> bytes:
+    """A TIFF of one sample said to be in a plane of its own, which Pillow refuses, as one that is not."""
+    at = _place_of(content, _PLANAR)
+    if at is None or read_tags(content).get(_SAMPLES, (1,))[0] != 1:
+        return content
+    order = "<H" if content[:2] == b"II" else ">H"
+    if struct.unpack_from(order, content, at)[0] != 2:
+        return content
+    return content[:at] + struct.pack(order, 1) + content[at + 2 :]
 
 
 def is_white_zero(tags: Tags) -> bool:
@@ -97,6 +137,19 @@ def describe_samples(tags: Tags) -> str:
     bits, kind = max(tags.get(_BITS, (1,))), _FORMATS.get(tags.get(_FORMAT, (1,))[0], "unknown")
     count = tags.get(_SAMPLES, (1,))[0]
     return f"{count} {kind} {bits}-bit sample{'s' * (count != 1)} per pixel"
+
+
+def _place_of(data: bytes, wanted: int) -> int | None:
+    """The offset of the value of a short tag in the first directory; ``None`` where it has none."""
+    try:
+        order, big, offset = _header(data)
+        count, entry_at, entry_size = _directory(data, order, big, offset)
+        for at in range(entry_at, min(entry_at + count * entry_size, len(data) - entry_size + 1), entry_size):
+            if struct.unpack_from(order + "HH", data, at) == (wanted, 3):
+                return at + (12 if big else 8)
+    except _UNREADABLE:
+        pass
+    return None
 
 
 def _header(data: bytes) -> tuple[str, bool, int]:

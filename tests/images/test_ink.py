@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from cvae_cli.errors import ImageError
-from cvae_cli.images.ink import border_level, find_ink, find_sheet, is_dark_on_light, whiten
+from cvae_cli.images.ink import border_level, find_ink, is_dark_on_light, whiten
 
 
 def page(height: int = 200, width: int = 160, level: int = 230) -> np.ndarray:
@@ -86,26 +87,39 @@ def test_a_shadow_is_no_stroke() -> None:
     assert (found.left, found.right) == pytest.approx((30, 40), abs=4)
 
 
+SHADOWS = {
+    "from a side": lambda y, x: x >= 0.55,
+    "from the top": lambda y, x: y < 0.45,
+    "across": lambda y, x: x + y > 1,
+    "in a corner": lambda y, x: (x > 0.6) & (y > 0.6),
+    "a head": lambda y, x: (x - 0.75) ** 2 + (y - 0.75) ** 2 < 0.14,
+    "a strip": lambda y, x: abs(x - 0.5) < 0.13,
+}
+
+
+@pytest.mark.parametrize("drop", [90, 150])
+@pytest.mark.parametrize("kind", SHADOWS)
+def test_strokes_are_found_in_a_shadow_of_any_shape_and_beside_it(kind: str, drop: int) -> None:
+    y, x = np.mgrid[0:400, 0:400] / 400
+    shade = Image.fromarray(np.where(SHADOWS[kind](y, x), 235 - drop, 235).astype(np.uint8))
+    image = np.array(shade.filter(ImageFilter.GaussianBlur(3)))
+    image[100:130, 130:270] = image[100:300, 240:270] = image[270:300, 130:270] = 11
+    found = find_ink(image[:, :, None], dark=True)
+    assert (found.top, found.bottom, found.left, found.right) == pytest.approx((100, 300, 130, 270), abs=6)
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("width", [8, 20, 40])
+def test_strokes_that_reach_the_border_are_no_shadow(width: int) -> None:
+    image = page()
+    image[:150, 60 : 60 + width] = 20
+    image[90:110, 20:140] = 20
+    found = find_ink(image, dark=True)
+    assert (found.top, found.bottom, found.left, found.right) == (0, 150, 20, 140)
+    assert not found.shaded
+
+
 @pytest.mark.parametrize("dark", [True, False])
 def test_nothing_to_find_is_an_error(dark: bool) -> None:
     with pytest.raises(ImageError, match="blank"):
         find_ink(page(), dark=dark)
-
-
-def test_a_sheet_on_a_dark_desk_is_found() -> None:
-    desk = page(300, 300, level=20)
-    desk[50:250, 60:260] = 230
-    assert find_sheet(desk) is None  # there is nothing on it: it may as well be a stroke
-    desk[120:180, 150:160] = 20
-    left, top, right, bottom = find_sheet(desk) or (0, 0, 0, 0)
-    assert 60 < left < 70
-    assert 50 < top < 60
-    assert 250 < right < 260
-    assert 240 < bottom < 250
-
-
-def test_a_picture_that_is_all_sheet_has_none_in_it() -> None:
-    image = page()
-    image[80:120, 70:80] = 20
-    assert find_sheet(image) is None
-    assert find_sheet(page()) is None

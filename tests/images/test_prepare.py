@@ -95,6 +95,15 @@ def test_strokes_are_centred_and_scaled_to_twenty_pixels() -> None:
     assert centre == pytest.approx(13.5, abs=0.6)
 
 
+def test_strokes_in_the_shade_are_as_strong_as_those_in_the_light() -> None:
+    image = np.full((400, 400, 1), 235, np.uint8)
+    image[150:260] = 85
+    image[100:300, 190:215], image[150:260, 190:215] = 23, 8
+    native = prepare(image, STROKES).native[0].astype(int)
+    assert native[6:9, 13:15].min() > 200
+    assert abs(native[6:9, 13:15].mean() - native[11:16, 13:15].mean()) < 12
+
+
 def test_uneven_light_does_not_become_strokes() -> None:
     image = np.tile(np.linspace(150, 250, 400), (400, 1))
     image[120:280, 190:215] = 30

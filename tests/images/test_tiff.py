@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cvae_cli.images import tiff
+from cvae_cli.images.decode import decode
 
 SHORT, LONG, ASCII = 3, 4, 2
 
@@ -67,6 +69,14 @@ def test_the_orientation_of_exif_data(prefix: bytes) -> None:
         assert tiff.orientation(prefix + odd) == 1
 
 
+def test_the_orientation_in_xmp() -> None:
+    for value in range(1, 9):
+        assert tiff.orientation_in_xmp(b'<x tiff:Orientation="%d"/>' % value) == value
+        assert tiff.orientation_in_xmp(b"<tiff:Orientation>%d</tiff:Orientation>" % value) == value
+    for odd in (b"", b"<x:xmpmeta", b'tiff:Orientation="9"', b"tiff:Orientation>66<"):
+        assert tiff.orientation_in_xmp(odd) == 1
+
+
 def test_what_pillow_would_misread_is_told() -> None:
     def tags(image: Image.Image) -> tiff.Tags:
         return tiff.read_tags(encoded(image, "TIFF"))
@@ -74,17 +84,48 @@ def test_what_pillow_would_misread_is_told() -> None:
     rgb, deep = Image.new("RGB", (4, 4)), Image.fromarray(np.zeros((4, 4), np.uint16))
     for plain in (rgb, deep, Image.new("L", (4, 4)), Image.new("F", (4, 4))):
         assert tiff.unsupported_samples(tags(plain)) == ""
-        assert not tiff.has_deep_colour(tags(plain))
         assert not tiff.is_white_zero(tags(plain))
     planes = {258: (16, 16, 16), 277: (3,), 284: (2,)}
     assert tiff.unsupported_samples(planes) == "16-bit samples in separate planes"
-    assert tiff.has_deep_colour(planes)
     assert tiff.unsupported_samples({258: (8,), 339: (2,)}) == "signed 8-bit samples"
+    grey_alpha = {258: (8, 8), 277: (2,), 284: (2,)}
+    assert tiff.unsupported_samples(grey_alpha) == "grey and transparency in separate planes"
     assert tiff.is_white_zero({258: (16,), 262: (0,)})
     assert not tiff.is_white_zero({258: (8,), 262: (0,)})  # Pillow knows that one
     assert [tiff.is_unsigned({339: (kind,)}) for kind in (1, 2, 3)] == [True, False, False]
     assert tiff.describe_samples({258: (64,), 277: (2,), 339: (3,)}) == "2 float 64-bit samples per pixel"
     assert tiff.describe_samples({}) == "1 unsigned 1-bit sample per pixel"
+
+
+@pytest.mark.parametrize("kind", ["i2", "i4", "f4", "u2"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_compressed_samples_of_either_byte_order_are_read_alike(kind: str, order: str) -> None:
+    ramp = np.arange(64).reshape(8, 8)
+    scaled = {"f4": ramp / 63, "u2": ramp * 1040}.get(kind, (ramp - 32) * 1000)
+    values = scaled.astype(order + kind)
+    bits, sample_format = values.itemsize * 8, {"i": 2, "u": 1, "f": 3}[kind[0]]
+    for compression, data in ((1, values.tobytes()), (8, zlib.compress(values.tobytes()))):
+        entries = (
+            (256, SHORT, (8,)), (257, SHORT, (8,)), (258, SHORT, (bits,)), (259, SHORT, (compression,)),
+            (262, SHORT, (1,)), (273, LONG, (200,)), (277, SHORT, (1,)), (278, SHORT, (8,)),
+            (279, LONG, (len(data),)), (339, SHORT, (sample_format,)),
+        )  # fmt: skip
+        content = made(*entries, order=order).ljust(200, b"\0") + data
+        pixels = decode(content).pixels[:, :, 0].astype(int)
+        assert (np.diff(pixels.reshape(-1)) >= 0).all()
+        assert pixels[-1, -1] - pixels[0, 0] > 240
+
+
+def test_one_sample_in_a_plane_of_its_own_is_read() -> None:
+    grey = (np.arange(64).reshape(8, 8) * 1000).astype(np.uint16)
+    plain = encoded(Image.fromarray(grey), "TIFF", tiffinfo={284: 1})
+    at = plain.index(struct.pack("<HHI", 284, SHORT, 1)) + 8
+    planar = plain[:at] + b"\2" + plain[at + 1 :]
+    assert tiff.one_plane(planar) == plain
+    assert np.array_equal(decode(planar).pixels, decode(plain).pixels)
+    rgb = encoded(Image.new("RGB", (4, 4)), "TIFF", tiffinfo={284: 2})
+    for other in (plain, rgb, b"II*\0", b"no TIFF at all"):
+        assert tiff.one_plane(other) == other
 
 
 def test_an_offset_that_no_file_reaches_is_no_error() -> None:
