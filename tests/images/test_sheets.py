@@ -144,3 +144,13 @@ def test_a_border_on_one_side_alone_is_no_stroke_or_warned_about(width: int) -> 
     picture[:, width:] = np.asarray(seven(300, 40, 240))[:, :, None]
     found = find_ink(picture, dark=True)
     assert found.left > width or found.warnings
+
+
+@pytest.mark.parametrize("width", [2, 4, 10])
+def test_the_outline_of_a_box_is_no_sheet(width: int) -> None:
+    for ground, ink in ((5, 240), (240, 5)):
+        image = Image.new("L", (100, 100), ground)
+        ImageDraw.Draw(image).rectangle((15, 20, 80, 85), outline=ink, width=width)
+        pixels = np.asarray(image)[:, :, None]
+        assert find_sheet(pixels) is None
+        assert (prepare(pixels, STROKES).native > 60).mean() > 0.05
