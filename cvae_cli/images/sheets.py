@@ -80,8 +80,8 @@ def find_sheet(pixels: Pixels) -> Sheet | None:
     is_straight = min(float(edge.mean()) for edge in edges) >= _EDGE
     if inside.size < _AREA * mask.size or not is_straight or inside.all():
         return _tilted(small, mask, factor, peak)
-    if inside.mean() < 0.5:
-        return None  # mostly of the colour around it: the outline of a box
+    if inside[height // 4 : -(height // 4), width // 4 : -(width // 4)].mean() < 0.5:
+        return None  # of the colour around it: the outline of a box
     inset = 2 + min(height, width) // 100
     box = left + inset, top + inset, right - inset, bottom - inset
     return Sheet((box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor))
