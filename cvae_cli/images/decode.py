@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 from cvae_cli.errors import ImageError
 from cvae_cli.images import depth, tiff
 from cvae_cli.images.chunks import Png, read_png
+from cvae_cli.images.jpeg import data_without_end
 from cvae_cli.images.preprocessing import Preprocessing
 from cvae_cli.images.recognise import name_of_other
 
@@ -88,12 +89,9 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, sufficient_side: int
         content = png.content
     elif content.startswith((b"II", b"MM")):
         content = tiff.one_plane(content)
-    try:
-        return _decode(content, max_pixels, sufficient_side, png)
-    except ImageError as error:
-        if str(error) == _CUT_OFF and content.startswith(b"\xff\xd8"):
-            return _decode_without_end(content, max_pixels, sufficient_side)
-        raise
+    elif content.startswith(b"\xff\xd8") and (data := data_without_end(content)) is not None:
+        return _decode_without_end(data, max_pixels, sufficient_side)
+    return _decode(content, max_pixels, sufficient_side, png)
 
 
 def _decode(content: bytes, max_pixels: int, sufficient_side: int | None, png: Png | None = None) -> Decoded:

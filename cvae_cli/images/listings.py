@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 SUFFIXES = frozenset(
     [
         ".png",
+        ".apng",
         ".jpg",
         ".jpeg",
         ".jpe",
@@ -31,7 +32,24 @@ stdin, is read whatever its suffix: its content decides what it is."""
 
 UNSUPPORTED = frozenset(
     [
-        *(".heic", ".heif", ".avif", ".svg", ".pdf", ".psd", ".jxl", ".jp2", ".j2k", ".exr", ".hdr", ".ico"),
+        *(
+            ".heic",
+            ".heif",
+            ".hif",
+            ".avif",
+            ".svg",
+            ".svgz",
+            ".tga",
+            ".dcm",
+            ".pdf",
+            ".psd",
+            ".jxl",
+            ".jp2",
+            ".j2k",
+            ".exr",
+            ".hdr",
+            ".ico",
+        ),
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".eps", ".ai", ".xcf"),
     ]
 )

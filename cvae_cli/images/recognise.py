@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM", b"P")
 """What files of the supported formats begin with. (A bitmap without its file header, ``DIB``, has no
 signature, and is never large.)"""
@@ -9,7 +11,7 @@ signature, and is never large.)"""
 _CONVERT = "convert it to PNG or JPEG first"
 _BRANDS = {
     b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"hevc": "HEIC", b"hevx": "HEIC",
-    b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF", b"crx ": "Canon raw",
+    b"heif": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF", b"crx ": "Canon raw",
 }  # fmt: skip
 """Pictures in the ISO base media format, by the brand of the file."""
 _OTHERS: tuple[tuple[bytes, str], ...] = (
@@ -30,9 +32,23 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"FUJIFILM", "a Fujifilm raw image"),
     (b"P7\n", "a PAM image"),
     (b"gimp xcf", "a GIMP image"),
+    (b"II*\0\x10\0\0\0CR", "a Canon raw image"),
+    (b"II\x1a\0\0\0HEAPCCDR", "a Canon raw image"),
+    (b"IIRO", "an Olympus raw image"),
+    (b"IIU\0", "a Panasonic raw image"),
 )
-_ARCHIVES = ((b"PK\x03\x04", "a ZIP archive"), (b"\x1f\x8b", "a gzip file"), (b"7z\xbc\xaf", "a 7z archive"))
-_LFS = b"version https://git-lfs.github.com/spec"
+_ARCHIVES = (
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+)
+_LFS = (b"version https://git-lfs.github.com/spec", b"version https://hawser.github.com/spec")
+_ANNEX = re.compile(rb"(?:(?:\.\./)*\.git)?/annex/objects/")
+_HTML = (
+    *(b"<!doctype html", b"<html", b"<head", b"<body", b"<title", b"<meta", b"<script", b"<style", b"<table"),
+    *(b"<div", b"<p>", b"<h1", b"<center", b"<pre"),
+)
 
 
 def may_be_image(head: bytes) -> bool:
@@ -42,7 +58,7 @@ def may_be_image(head: bytes) -> bool:
 
 def name_of_other(content: bytes) -> str:
     """What a file that is no supported image is, and what to do about it; empty where that is unknown."""
-    head = content[:1024]
+    head = content[:4096]
     if head.startswith(_LFS):
         return "a Git LFS pointer, not the image itself; run git lfs pull"
     if head[4:8] == b"ftyp":
@@ -55,12 +71,25 @@ def name_of_other(content: bytes) -> str:
     for signature, name in _ARCHIVES:
         if head.startswith(signature):
             return f"{name}, not an image; unpack it first"
+    return _name_of_text(head)
+
+
+def _name_of_text(head: bytes) -> str:
+    """As :func:`name_of_other`, of markup and other text."""
+    if _ANNEX.match(head):
+        return "a git-annex pointer, not the image itself; run git annex get"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")):
+        order = "utf-16-be" if head.startswith((b"\xfe\xff", b"\0<")) else "utf-16-le"
+        head = head[: len(head) // 2 * 2].decode(order, "replace").lstrip("\ufeff").encode()
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+    is_xml = text.startswith(b"<?xml")
+    # What stands ahead of the first element says nothing of what it is.
+    start = re.sub(rb"^(?:\s|<!--.*?(?:-->|\Z)|<\?.*?(?:\?>|\Z))+", b"", text, flags=re.DOTALL)
+    if start.startswith(_HTML):
         return "an HTML page, perhaps the error page of a failed download; download the image again"
-    if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
+    if start.startswith((b"<svg", b"<!doctype svg")) or (is_xml and b"<svg" in text):
         return f"unsupported: an SVG drawing; {_CONVERT}"
-    if text.startswith((b"<?xml", b"<error")):
+    if is_xml or start.startswith(b"<error"):
         return "an XML document, perhaps the error of a failed download; download the image again"
     if text.startswith((b"{", b"[")) and text.isascii():
         return "a JSON document, not an image"

@@ -21,6 +21,8 @@ _FEWEST_INK, _MOST_INK = 0.002, 0.4
 _THIN, _THINNEST = 0.55, 0.45
 """Share of their box that strokes fill; the hole in a thick 0 or the holes in an 8 fill more."""
 _LITTLE_INK = 0.25
+_STROKES = 0.35
+"""Share of its box below which a shape is strokes, without a closer look."""
 
 WARNING = "the strokes may be a sheet of paper with something on it"
 
@@ -74,6 +76,8 @@ def find_sheet(pixels: Pixels) -> Sheet | None:
     inside = mask[top:bottom, left:right]
     height, width = inside.shape
     if min(height, width) < _SMALLEST_SIDE or inside.size == mask.size:
+        return None
+    if np.count_nonzero(inside) < _STROKES * inside.size:
         return None
     # Its edges are straight, and something on it is not of its colour.
     edges = (inside[1], inside[-2], inside[:, 1], inside[:, -2])

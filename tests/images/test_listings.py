@@ -7,7 +7,7 @@ import pytest
 
 from cvae_cli.images import listings as module
 from cvae_cli.images.discover import iter_images
-from cvae_cli.images.listings import SharedListings, list_images
+from cvae_cli.images.listings import SUFFIXES, UNSUPPORTED, SharedListings, list_images, suffix_of
 
 
 @pytest.fixture
@@ -78,3 +78,15 @@ def test_a_folder_that_cannot_be_listed_is_said_to_both_walks(tree: Path) -> Non
     for _ in range(2):
         with pytest.raises(FileNotFoundError):
             shared.list_images(tree / "gone")
+
+
+@pytest.mark.parametrize("suffix", [".hif", ".HEIC", ".svgz", ".tga", ".dcm", ".avif"])
+def test_pictures_that_are_not_read_are_listed_to_be_counted(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a{suffix}").touch()
+    (tmp_path / "notes.txt").touch()
+    assert list_images(tmp_path) == ([f"a{suffix}"], [])
+    assert suffix_of(f"a{suffix}") in UNSUPPORTED
+
+
+def test_an_apng_is_an_image() -> None:
+    assert ".apng" in SUFFIXES
