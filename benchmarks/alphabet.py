@@ -26,7 +26,7 @@ GLYPHS = (
 )
 """The letter that each alphabet is drawn from, and its typeface; all under free licences."""
 SCALE = 2
-_GAP, _WIDE_GAP = 4, 28
+_GAP, _WIDE_GAP = 4, 44
 _PAPER, _TEXT = 255, 90
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     block = 2 * (side + _GAP) + _WIDE_GAP
     sheet = Image.new("L", (width, len(GLYPHS) * block), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.truetype(str(resources.files("cvae_cli.fonts") / "DejaVuSans.ttf"), 15)
+    font = ImageFont.truetype(str(resources.files("cvae_cli.fonts") / "DejaVuSans.ttf"), 18)
     for row, (letter, typeface) in enumerate(GLYPHS):
         true = np.stack(
             [np.asarray(Image.open(options.data / "test" / name / f"{typeface}.png")) for name in classes]
@@ -59,11 +59,10 @@ def main() -> None:
             0, :, 0
         ]
         top = row * block
-        draw.text((0, top), f"one glyph of {typeface}", _TEXT, font)
-        draw.text(
-            (side + _WIDE_GAP, top), "the alphabet drawn from it; below, the typeface's own", _TEXT, font
-        )
-        top += 20
+        draw.text((0, top), "one glyph", _TEXT, font)
+        caption = f"the alphabet drawn from it; below, that of the typeface ({typeface})"
+        draw.text((side + _WIDE_GAP, top), caption, _TEXT, font)
+        top += 26
         sheet.paste(tile(true[own]), (0, top))
         for column in range(len(classes)):
             left = side + _WIDE_GAP + column * (side + _GAP)

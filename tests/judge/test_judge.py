@@ -222,10 +222,11 @@ def test_shipped_judges_are_what_their_metadata_says(name: str) -> None:
     # The goal for digits is an issue's; clothes are harder to tell.
     data_set = model.raw["data_set"]
     assert shipped.has_bank
-    assert len(shipped.spec.bank) == 10
-    assert min(shipped.spec.bank) >= 250
+    assert len(shipped.spec.bank) == len(shipped.spec.classes)
+    assert min(shipped.spec.bank) >= (200 if name == "letters-judge" else 250)
     assert bool(shipped.spec.blemish_widths) == (data_set != "cifar10")
-    least = {"mnist-judge": 0.996, "fashion-judge": 0.91, "cifar10-judge": 0.88}
+    # Some typefaces have stars and stripes for letters.
+    least = {"mnist-judge": 0.996, "fashion-judge": 0.91, "cifar10-judge": 0.88, "letters-judge": 0.92}
     assert shipped.raw["metrics"]["test_accuracy"] >= least[name]
 
 

@@ -14,7 +14,7 @@ from cvae_cli.model.spec import ModelSpec
 
 def test_models_and_judges_are_told_apart() -> None:
     models, judges = registry.shipped(), registry.shipped("judge")
-    assert set(models) == {"mnist", "fashion", "cifar10"}
+    assert set(models) == {"mnist", "fashion", "cifar10", "letters"}
     assert set(judges) == {f"{name}-judge" for name in models}
     assert registry.shipped(None) == dict(sorted({**models, **judges}.items()))
     assert all(file.stem == name for name, file in registry.shipped(None).items())
@@ -29,7 +29,7 @@ def test_a_model_is_found_by_name_file_json_or_run_folder(small_model: Path, tmp
     (run / "model.safetensors").write_bytes(b"")
     assert registry.resolve(str(run)) == run / "model.safetensors"
     for name in ("nist", "x" * 5000, "", "mnist-judge"):
-        with pytest.raises(UnknownModelError, match="shipped with cvae: cifar10, fashion, mnist"):
+        with pytest.raises(UnknownModelError, match="shipped with cvae: cifar10, fashion, letters, mnist"):
             registry.resolve(name)
 
 
