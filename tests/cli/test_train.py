@@ -123,6 +123,7 @@ def test_the_whole_way_with_a_folder(marks: Path, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(recipes, "for_images", small)
     monkeypatch.setattr("cvae_cli.judge.train.MIN_STEPS", 100)
+    monkeypatch.setattr("cvae_cli.judge.blemishes.MIN_STEPS", 10)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(marks, "marks")
     run = CliRunner().invoke(main, ["train", "--data", "marks", "--epochs", "1", "--device", "cpu"])

@@ -269,6 +269,7 @@ def test_a_model_of_ones_own_gets_a_judge_beside_it(
     spec = registry.read_card(registry.shipped()["mnist"]).spec
     monkeypatch.setattr(registry, "shipped", lambda kind="model": {})
     monkeypatch.setattr(train, "MIN_STEPS", 10)
+    monkeypatch.setattr("cvae_cli.judge.blemishes.MIN_STEPS", 10)
     file = export_untrained(replace(spec, widths=(8, 8, 8, 8)), tmp_path / "run" / "model.safetensors")
     card = file.with_suffix(".json")
     card.write_text(card.read_text().replace('"data_set": "none"', '"data_set": "mnist"'))

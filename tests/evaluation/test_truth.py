@@ -237,6 +237,7 @@ def judge(paired: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("judge") / "judge.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge_training, "MIN_STEPS", 10)
+        patch.setattr("cvae_cli.judge.blemishes.MIN_STEPS", 2)
         patch.setattr(module, "Relabeller", Ideal)
         evaluate(EvaluateOptions(data=str(paired), judge=file, device="cpu", limit=2))
     return file

@@ -233,7 +233,7 @@ def test_dry_run_writes_nothing(folder_of_digits: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"model": "nist"}, UserError, "shipped with cvae: cifar10, fashion, mnist"),
+        ({"model": "nist"}, UserError, "shipped with cvae: cifar10, fashion, letters, mnist"),
         ({"labels": "eleven"}, LabelError, "model's classes"),
         ({"targets": ("3", "eleven")}, LabelError, "no class 'eleven'"),
         ({"sources": (Path("nowhere"),)}, UserError, "no such file"),

@@ -45,12 +45,11 @@ def test_one_process_speaks_for_the_run(monkeypatch: pytest.MonkeyPatch, name: s
         assert compat.is_main_process() is speaks
 
 
-@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
 @pytest.mark.parametrize("value", ["", "x"])
-def test_lightning_can_be_imported_with_a_rank_that_is_no_number(name: str, value: str) -> None:
+def test_lightning_can_be_imported_with_a_rank_that_is_no_number(value: str) -> None:
     run = subprocess.run(
         [sys.executable, "-c", "from cvae_cli.training import compat; print(compat.is_main_process())"],
-        env={**os.environ, name: value},
+        env={**os.environ, **dict.fromkeys(("RANK", "LOCAL_RANK", "SLURM_PROCID"), value)},
         capture_output=True,
         text=True,
     )
