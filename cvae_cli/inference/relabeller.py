@@ -243,11 +243,10 @@ class Relabeller:
         every = torch.arange(self.spec.num_classes, device=self.device)
 
         def draw(part: slice, size: int) -> NDArray[np.uint8]:
-            z, *maps = (
-                torch.cat(level) for level in zip(*((s.z, *s.maps) for s in styles[part]), strict=True)
-            )
+            # Latent maps at the mean of their prior, as for tiles: sampled, they make strokes ragged.
+            z = torch.cat([style.z for style in styles[part]])
             with torch.inference_mode(), self._autocast():
-                latent = self._moved(Latent(z, tuple(maps)))
+                latent = Latent(z.to(self.device))
                 tiles = self.model.relabel(latent, None, every.expand(len(z), -1))
                 return from_canvas(tiles, self.spec.image_size).cpu().numpy()
 

@@ -62,9 +62,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
             # Labels and noise are drawn by each process for itself, or all would draw the same; the order
             # of the images has a generator of its own, which they share.
             torch.manual_seed(self._seed + _RANK_STRIDE * (1 + self.trainer.global_rank))
-        if networks.steps > 0:
-            return
-        if not self.recipe.classifier.pretrain_epochs:
+        if not self.recipe.classifier.pretrain_epochs or networks.steps > 0:
             return
         classifier = networks.model.classifier
         if self.trainer.is_global_zero:

@@ -104,14 +104,16 @@ class Objective(nn.Module):
             truth: where the training images are paired, what the tiles should look like.
         """
         weights, networks, model = self.weights, self.networks, self.networks.model
-        x, target, true = self.to_input(images), other_labels(y, self.recipe.spec.num_classes), None
+        x, true = self.to_input(images), None
         if truth is None:
             x = augment_inputs(x, self.recipe)
         else:
-            target = torch.where(truth.known, truth.labels, target)
             # As channels of one image, so that both are changed alike.
             both = augment_inputs(torch.cat([x, self.to_input(truth.images)], dim=1), self.recipe)
             x, true = both.chunk(2, dim=1)
+        target = other_labels(y, self.recipe.spec.num_classes)
+        if truth is not None:
+            target = torch.where(truth.known, truth.labels, target)
 
         # The image itself is drawn without the alignment: there and back is the same, and an alignment
         # that lags cannot be exploited.
@@ -183,6 +185,8 @@ class Objective(nn.Module):
     def _map_noise(self, count: int, device: torch.device) -> list[Tensor]:
         """Noise of the latent maps: for each image of a batch from N(0, 1), or none."""
         spec = self.recipe.spec
+        if not spec.latent_maps:
+            return []  # and draws nothing: trainings without maps stay what they were
         sampled = torch.randint(0, 2, (count, 1, 1, 1), device=device)
         shapes = map_shapes(spec.latent_maps, spec.canvas_size)
         return [sampled * torch.randn(count, *shape, device=device) for shape in shapes]

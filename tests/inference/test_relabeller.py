@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import export_untrained
 
 from cvae_cli.errors import UserError
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.model import registry
+from cvae_cli.model.canvas import from_canvas
 from cvae_cli.model.device import bf16_is_fast, resolve_device
 from cvae_cli.model.latent_maps import Latent
+from cvae_cli.model.spec import ModelSpec
 
 MNIST = registry.shipped()["mnist"]
 
@@ -91,3 +95,23 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(
     # It has learned what fits.
     relabeller.draw(images, labels, targets)
     assert sizes[6:] == [2, 2, 2, 2]
+
+
+def test_samples_are_drawn_at_the_mean_of_the_prior_of_latent_maps(tmp_path: Path) -> None:
+    """As tiles are; sampled as well, they make strokes ragged."""
+    torch.manual_seed(0)
+    spec = ModelSpec(classes=("a", "b"), image_size=16, canvas_size=16, latent_dim=4, latent_maps=(3, 2))
+    file = export_untrained(spec, tmp_path / "model.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it ignores its label
+        relabeller = Relabeller(file, device="cpu", batch_size=3)
+    first, other = (relabeller.sample(count, seed=5) for count in (1, 4))
+    assert np.array_equal(first[0], other[0])
+    noise = relabeller.model.draw_noise(1, torch.Generator().manual_seed(5 * 100_003))
+    with torch.inference_mode():
+        mean, sampled = (
+            from_canvas(relabeller.model.relabel(latent, None, torch.tensor([[0, 1]])), 16).numpy()
+            for latent in (Latent(noise.z), noise)
+        )
+    assert np.abs(first.astype(int) - mean.astype(int)).max() <= 1
+    assert not np.array_equal(mean, sampled)
