@@ -37,6 +37,7 @@ from cvae_cli.outcomes import Report
 )
 @options.labels
 @options.invert
+@options.fit
 @options.device
 @options.precision
 @options.check

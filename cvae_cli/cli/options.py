@@ -134,6 +134,14 @@ invert = click.option(
     show_default=True,
     help="For models of light strokes on a dark background: whether to invert the input.",
 )
+fit = click.option(
+    "--fit",
+    type=click.Choice(["auto", "pad", "crop", "stretch"]),
+    default="auto",
+    show_default=True,
+    help="For models of photographs: how an image that is not square becomes so. pad: all of it, on its "
+    "border colour. crop: the middle. stretch: all of it, distorted. auto: as the model was trained.",
+)
 device = click.option(
     "--device",
     default="auto",

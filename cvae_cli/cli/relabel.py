@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     "set in class folders.",
 )
 @options.invert
+@options.fit
 @options.device
 @options.precision
 @click.option("--batch-size", type=click.IntRange(1, 65536), help="Images per batch.  [default: by device]")

@@ -7,7 +7,7 @@ from pathlib import Path
 from cvae_cli import storage
 from cvae_cli.errors import ImageError
 from cvae_cli.images.decode import Decoded, decode
-from cvae_cli.images.prepare import InputSpec, Invert, LoadedImage, prepare, sufficient_side
+from cvae_cli.images.prepare import Fit, InputSpec, Invert, LoadedImage, prepare, sufficient_side
 from cvae_cli.images.recognise import may_be_image
 
 MAX_BYTES = 1_000_000_000
@@ -34,13 +34,16 @@ def open_image(file: Path, *, sufficient_side: int | None = None) -> Decoded:
     return decode(read_image(file), sufficient_side=sufficient_side)
 
 
-def load_image(source: Path | bytes, spec: InputSpec, *, invert: Invert = "auto") -> LoadedImage:
+def load_image(
+    source: Path | bytes, spec: InputSpec, *, invert: Invert = "auto", fit: Fit = "auto"
+) -> LoadedImage:
     """Bring an image file to what a model takes.
 
     Args:
         source: the file, or its bytes.
         spec: what the model takes.
         invert: as :func:`cvae_cli.images.prepare.prepare`.
+        fit: as there.
 
     Raises:
         ImageError: it cannot be read, decoded or prepared. Its ``preprocessing`` says what had been
@@ -49,7 +52,7 @@ def load_image(source: Path | bytes, spec: InputSpec, *, invert: Invert = "auto"
     content = source if isinstance(source, bytes) else read_image(source)
     decoded = decode(content, sufficient_side=sufficient_side(spec))
     try:
-        return prepare(decoded.pixels, spec, invert=invert, decoding=decoded.preprocessing)
+        return prepare(decoded.pixels, spec, invert=invert, fit=fit, decoding=decoded.preprocessing)
     except ImageError as error:
         error.preprocessing = decoded.preprocessing.to_dict()
         raise

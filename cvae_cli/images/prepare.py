@@ -20,6 +20,7 @@ from cvae_cli.images.sheets import WARNING, find_sheet
 
 Pixels = NDArray[np.uint8]
 Invert = Literal["auto", "always", "never"]
+Fit = Literal["auto", "pad", "crop", "stretch"]
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom, in pixels; may reach outside the image."""
 
@@ -28,6 +29,8 @@ _SAME_LIGHTNESS, _OTHER_COLOUR = 32, 48
 
 SHOWN_SIDE = 112
 """Largest side, in pixels, at which the framed original is kept for the picture."""
+_DIMMED = 0.35
+"""Brightness at which the picture shows what was cropped away."""
 
 
 class InputSpec(Protocol):
@@ -64,7 +67,8 @@ class LoadedImage:
 
     Attributes:
         native: (C, H, W) uint8 at native size.
-        shown: (H', W', C) uint8, the original in the same frame and in its own polarity.
+        shown: (H', W', C) uint8, the original in the same frame and in its own polarity; all of it, with what
+            was cut away dimmed, where it was cropped.
         preprocessing: what was done to it.
         warnings: what makes it doubtful that the model sees what a person would.
     """
@@ -92,6 +96,7 @@ def prepare(
     spec: InputSpec,
     *,
     invert: Invert = "auto",
+    fit: Fit = "auto",
     decoding: Preprocessing = Preprocessing(),  # noqa: B008 - immutable
 ) -> LoadedImage:
     """Bring decoded pixels to what a model takes.
@@ -101,6 +106,8 @@ def prepare(
         spec: what the model takes.
         invert: for light-on-dark models, whether to exchange light and dark: ``auto`` does so where
             the border of the image is brighter than what stands out from it.
+        fit: for pictures that are not cut to their strokes, how other shapes become square: as for
+            ``InputSpec.fit``, or ``stretch``, which distorts them; ``auto`` leaves it to the model.
         decoding: what decoding has already done.
 
     Raises:
@@ -131,8 +138,9 @@ def prepare(
         doubts += found
         done = replace(done, cut=_whole(box), resized=(size, size), contrast=contrast)
     else:
-        native, shown, box = _frame_picture(pixels, spec)
-        done = replace(done, fit=spec.fit, cut=_whole(box), resized=(size, size))
+        shape = spec.fit if fit == "auto" else fit
+        native, shown, box = _frame_picture(pixels, spec.image_size, shape)
+        done = replace(done, fit=shape, cut=_whole(box), resized=(size, size))
     if inverted:
         native = 255 - native
     if spec.kind != "strokes":
@@ -212,17 +220,51 @@ def _frame_strokes(
     return (255 - native if inverted else native), shown, box, round(factor, 2), ink.warnings
 
 
-def _frame_picture(pixels: Pixels, spec: InputSpec) -> tuple[Pixels, Pixels, Box]:
-    """The central square of a photograph, or the square around it; as :func:`_frame_strokes`."""
+def _frame_picture(pixels: Pixels, size: int, fit: str) -> tuple[Pixels, Pixels, Box]:
+    """The central square of a photograph, the square around it, or all of it made square.
+
+    Args:
+        pixels: (H, W, C) uint8.
+        size: native height and width.
+        fit: ``crop``, ``pad`` or ``stretch``.
+
+    Returns:
+        The native image, what is shown of the original, and the box that was cut out.
+    """
     height, width, _ = pixels.shape
-    side = min(height, width) if spec.fit == "crop" else max(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
+    box = _square(pixels, min(height, width) if fit == "crop" else max(height, width))
+    if fit == "stretch":
+        box = (0.0, 0.0, float(width), float(height))
     level = border_level(pixels)
     shrunk, inner, _ = _shrink(pixels, box)
-    native = _crop_resize(shrunk, inner, spec.image_size, level)
-    shown = _crop_resize(shrunk, inner, max(spec.image_size, min(SHOWN_SIDE, side)), level)
-    return native, shown, box
+    native = _crop_resize(shrunk, inner, size, level)
+    if fit == "crop" and height != width:
+        return native, _show_cut(pixels, box, size), box
+    shown_side = max(size, min(SHOWN_SIDE, max(height, width) if fit != "crop" else height))
+    return native, _crop_resize(shrunk, inner, shown_side, level), box
+
+
+def _square(pixels: Pixels, side: int) -> Box:
+    """The square of a side that has its centre in the middle of the picture."""
+    height, width, _ = pixels.shape
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _show_cut(pixels: Pixels, box: Box, size: int) -> Pixels:
+    """All of a picture on black, what lies outside a box dimmed; (S, S, C) uint8, S at least ``size``."""
+    around = _square(pixels, max(pixels.shape[:2]))
+    shrunk, inner, _ = _shrink(pixels, around)
+    longer = around[2] - around[0]
+    side = max(size, min(SHOWN_SIDE, round(longer)))
+    shown = _crop_resize(shrunk, inner, side, 0.0)
+    left, top, right, bottom = (
+        round((edge - start) / longer * side)
+        for edge, start in zip(box, (around[0], around[1]) * 2, strict=True)
+    )
+    dimmed = np.rint(shown * _DIMMED).astype(np.uint8)
+    dimmed[top:bottom, left:right] = shown[top:bottom, left:right]
+    return dimmed
 
 
 def _shrink(pixels: Pixels, box: Box) -> tuple[Pixels, Box, Box]:
@@ -240,7 +282,7 @@ def _shrink(pixels: Pixels, box: Box) -> tuple[Pixels, Box, Box]:
     right, bottom = min(width, int(np.ceil(box[2]))), min(height, int(np.ceil(box[3])))
     region = (float(left), float(top), float(right), float(bottom))
     pixels = pixels[top:bottom, left:right]
-    factor = int((box[2] - box[0]) // (4 * SHOWN_SIDE))
+    factor = int(min(box[2] - box[0], box[3] - box[1]) // (4 * SHOWN_SIDE))
     if factor >= 2:
         flat = pixels[:, :, 0] if channels == 1 else pixels
         reduced = np.asarray(Image.fromarray(np.ascontiguousarray(flat)).reduce(factor))

@@ -26,8 +26,8 @@ class Preprocessing:
         channels: number of channels before and after conversion.
         sheet: left, top, right and bottom in pixels of the sheet, if the picture shows more than that.
         inverted: whether light and dark were exchanged.
-        fit: ``pad`` or ``crop``, for photographs of another size.
-        cut: left, top, right and bottom in pixels of the square that was cut out; it may reach
+        fit: ``pad``, ``crop`` or ``stretch``, for photographs of another size.
+        cut: left, top, right and bottom in pixels of what was cut out; it may reach
             outside the image.
         resized: width and height in pixels that it was resized to.
         contrast: factor by which the contrast was stretched.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvae_cli.images.prepare import Invert
+from cvae_cli.images.prepare import Fit, Invert
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class RelabelOptions:
             image's own class is always left out.
         write: ``grid``, ``tiles`` or ``both``.
         invert: ``auto``, ``always`` or ``never``.
+        fit: ``auto``, ``pad``, ``crop`` or ``stretch``.
         device: as ``--device``.
         precision: as ``--precision``.
         batch_size: images per batch; ``None`` chooses.
@@ -45,6 +46,7 @@ class RelabelOptions:
     targets: tuple[str, ...] = ()
     write: str = "grid"
     invert: Invert = "auto"
+    fit: Fit = "auto"
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None

@@ -17,10 +17,11 @@ from cvae_cli.images import discover
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.naming import class_folders, printable
 from cvae_cli.images.output import check_replaceable
-from cvae_cli.images.prepare import Invert
+from cvae_cli.images.prepare import Fit, Invert
 from cvae_cli.inference.relabeller import resolve_precision
 from cvae_cli.judge.files import NO_BANK, find_judge, read_judge
 from cvae_cli.model import registry
+from cvae_cli.model.registry import ModelCard
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.relabelling.labels import Label, LabelRule, class_index, require_class
 from cvae_cli.relabelling.options import RelabelOptions
@@ -48,6 +49,7 @@ class RelabelPlan:
         grids: whether a grid per image is written.
         tiles: whether tiles are written.
         invert: ``auto``, ``always`` or ``never``.
+        fit: ``auto``, ``pad``, ``crop`` or ``stretch``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         judge_file: the judge's ``.safetensors`` file; ``None`` without a check.
         judge_sha256: of its weights.
@@ -69,6 +71,7 @@ class RelabelPlan:
     grids: bool
     tiles: bool
     invert: Invert
+    fit: Fit
     precision: str
     judge_file: Path | None
     judge_sha256: str | None
@@ -146,9 +149,11 @@ class RelabelPlan:
         ]
         if self.judge_sha256 is not None:
             parts.append([self.judge_sha256, self.min_confidence])
+        # Only where they are given: pictures that were finished before there were these options stay so.
         if self.min_realism is not None:
-            # Only then: pictures that were finished before there was this option stay so.
             parts.append({"min_realism": self.min_realism})
+        if self.fit != "auto":
+            parts.append({"fit": self.fit})
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -165,6 +170,7 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
             raise UserError(f"{options.out} is the source itself; choose another folder for --out.")
     card = registry.read_card(registry.resolve(options.model))
     rule = LabelRule.parse(options.labels, card.spec.classes)
+    check_fit(options.fit, card)
     targets = _target_indices(options.targets, card.spec)
     if options.min_confidence is not None and options.write == "grid":
         raise UserError("--min-confidence leaves out tiles: add --write tiles or --write both.")
@@ -186,6 +192,7 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
         grids=options.write in ("grid", "both"),
         tiles=options.write in ("tiles", "both"),
         invert=options.invert,
+        fit=options.fit,
         precision=resolve_precision(options.precision),
         judge_file=judge_file,
         judge_sha256=registry.read_metadata(judge_file)["sha256"] if judge_file else None,
@@ -194,6 +201,15 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
         overwrite=options.overwrite,
         may_replace=options.overwrite and options.listing is None,
     )
+
+
+def check_fit(fit: Fit, card: ModelCard) -> None:
+    """Raise :class:`UserError` where ``--fit`` would do nothing."""
+    if fit != "auto" and card.spec.polarity == "light-on-dark":
+        raise UserError(
+            f"--fit is for models of photographs: {card.name} takes what stands out from the background, "
+            "wherever it is. Leave --fit out."
+        )
 
 
 def _target_indices(targets: tuple[str, ...], spec: ModelSpec) -> tuple[int, ...]:

@@ -18,13 +18,14 @@ from cvae_cli.images.grid import Layout, Original, SheetRow, draw_sheet
 from cvae_cli.images.load import load_image, read_image
 from cvae_cli.images.output import check_not_foreign
 from cvae_cli.images.png import encode_png, provenance_in, read_provenance
-from cvae_cli.images.prepare import Invert
+from cvae_cli.images.prepare import Fit, Invert
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.files import find_judge
 from cvae_cli.judge.predict import Judge, mark
 from cvae_cli.model import registry
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.labels import LabelRule
+from cvae_cli.relabelling.plan import check_fit
 from cvae_cli.relabelling.worker import OWN_PICTURE
 
 
@@ -50,6 +51,7 @@ class SheetOptions:
     seed: int = 0
     labels: str = "auto"
     invert: Invert = "auto"
+    fit: Fit = "auto"
     device: str = "auto"
     precision: str = "auto"
     check: bool = False
@@ -73,13 +75,14 @@ def sheet(options: SheetOptions) -> Iterator[ImageOutcome]:
     _check_output(options)
     card = registry.read_card(registry.resolve(options.model))
     rule = LabelRule.parse(options.labels, card.spec.classes)
+    check_fit(options.fit, card)
     judge_file = find_judge(card) if options.check else None
     # One image at a time: a sheet is small, and its rows appear as they are drawn.
     relabeller = Relabeller(card.file, device=options.device, precision=options.precision, batch_size=1)
     judge = None
     if judge_file is not None:
         judge = Judge(judge_file, device=options.device, batch_size=card.spec.num_classes)
-    return _run(options, _SheetMaker(relabeller, judge, rule, options.invert))
+    return _run(options, _SheetMaker(relabeller, judge, rule, options.invert, options.fit))
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class _SheetMaker:
     judge: Judge | None
     rule: LabelRule
     invert: Invert
+    fit: Fit
 
     def style_row(self, tiles: NDArray[np.uint8]) -> SheetRow:
         """(K, C, H, W) tiles of one style, as a row."""
@@ -105,7 +109,7 @@ class _SheetMaker:
             provenance = provenance_in(io.BytesIO(content))
             if provenance is not None and "target" not in provenance:
                 return None, replace(outcome, outputs=()).skipped(OWN_PICTURE)
-            image = load_image(content, spec, invert=self.invert)
+            image = load_image(content, spec, invert=self.invert, fit=self.fit)
             label = self.rule.label_of(ref, provenance)
         except ImageError as error:
             return None, replace(outcome, outputs=()).failed(str(error))

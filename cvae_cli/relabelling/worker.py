@@ -77,7 +77,7 @@ def load(plan: RelabelPlan, ref: ImageRef) -> LoadedItem | ImageOutcome:
     if isinstance(found, ImageOutcome):
         return found
     try:
-        image = load_image(found.content, plan.spec, invert=plan.invert)
+        image = load_image(found.content, plan.spec, invert=plan.invert, fit=plan.fit)
     except (ImageError, MemoryError) as error:
         prepared = error.preprocessing if isinstance(error, ImageError) else {}
         return replace(found.outcome, prepared=prepared).failed(_reason(error))

@@ -62,6 +62,7 @@ def test_grid_leaves_out_bad_images(folder_of_digits: Path, tmp_path: Path) -> N
         (["--out", "sheet.png", "nowhere"], "no such file"),
         (["--out", "sheet.png", "bad"], "none of the images"),
         (["--out", "sheet.png", "--rows", "0"], "rows"),
+        (["--out", "sheet.png", "--fit", "crop"], "--fit is for models of photographs"),
     ],
 )
 def test_grid_mistakes(

@@ -157,6 +157,39 @@ def test_crop_takes_the_middle() -> None:
     assert prepared.preprocessing.cut == (100, 0, 200, 100)
 
 
+def test_what_was_cropped_away_is_shown_dimmed() -> None:
+    image = np.full((100, 300, 3), 200, np.uint8)
+    shown = prepare(image, PICTURES).shown
+    assert shown.shape == (112, 112, 3)
+    middle = shown[56, :, 0]
+    assert middle[56] == 200
+    assert middle[5] == middle[-5] == 70  # cut away
+    assert (middle == 200).sum() in range(36, 39)  # a third is left
+    assert shown[5].max() == shown[-5].max() == 0  # outside the picture
+
+
+def test_a_square_picture_has_nothing_dimmed() -> None:
+    assert prepare(np.full((100, 100, 3), 200, np.uint8), PICTURES).shown.min() == 200
+
+
+@pytest.mark.parametrize("size", [(100, 300), (300, 100), (1, 3000)])
+def test_the_fit_can_be_chosen(size: tuple[int, int]) -> None:
+    image = np.zeros((*size, 3), np.uint8)
+    image[: -(-size[0] // 2), : -(-size[1] // 2)] = 200  # the upper left quarter
+    stretched = prepare(image, PICTURES, fit="stretch")
+    assert stretched.native.shape == (3, 32, 32)
+    assert stretched.native[0, 2 : 14 if size[0] > 1 else None, 2:14].min() > 190
+    assert stretched.native[0, :, 18:].max() < 10
+    assert stretched.preprocessing.cut == (0, 0, size[1], size[0])
+    assert stretched.preprocessing.fit == "stretch"
+    padded = prepare(image, PICTURES, fit="pad")
+    assert padded.preprocessing.cut is not None
+    left, top, right, bottom = padded.preprocessing.cut
+    assert right - left == bottom - top == max(size)
+    assert prepare(image, PADDED, fit="crop").preprocessing.fit == "crop"
+    assert prepare(image, PICTURES).preprocessing.fit == "crop"
+
+
 def test_resizing_is_antialiased() -> None:
     stripes = np.zeros((320, 320, 3), np.uint8)
     stripes[:, ::2] = 255

@@ -67,6 +67,7 @@ def test_a_fingerprint_tells_everything_that_decides_the_pictures(plan: RelabelP
                 {"model_sha256": "0"},
                 {"targets": (1,)},
                 {"invert": "always"},
+                {"fit": "stretch"},
                 {"precision": "bf16"},
                 {"judge_sha256": "0"},
                 {"judge_sha256": "0", "min_confidence": 0.5},
@@ -86,6 +87,8 @@ def test_options_are_checked_against_each_other(options: RelabelOptions) -> None
         make_plan(replace(options, min_confidence=0.5))
     with pytest.raises(UserError, match="--min-realism leaves out tiles: add --write tiles"):
         make_plan(replace(options, min_realism=0.5))
+    with pytest.raises(UserError, match="--fit is for models of photographs: mnist"):
+        make_plan(replace(options, fit="crop"))
     with pytest.raises(UserError, match="is the source itself"):
         make_plan(replace(options, out=options.sources[0]))
     with pytest.raises(UserError, match="no class 'eleven'"):
