@@ -25,7 +25,8 @@ from cvae_cli.evaluation.run import batch_size
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.predict import Judge
 from cvae_cli.judge.train import train_judge
-from cvae_cli.training.recipes import MNIST, AlignmentRecipe, AugmentationRecipe, Recipe
+from cvae_cli.training.recipe import AlignmentRecipe, AugmentationRecipe, Recipe
+from cvae_cli.training.recipes import MNIST
 from cvae_cli.training.run import TrainerOptions, TrainingData, train
 
 JUDGE_SEED = 5

@@ -38,7 +38,8 @@ from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.files import judge_of
 from cvae_cli.judge.predict import Judge
 from cvae_cli.model import registry
-from cvae_cli.training.recipes import CIFAR10, AlignmentRecipe, LossWeights
+from cvae_cli.training.recipe import AlignmentRecipe, LossWeights
+from cvae_cli.training.recipes import CIFAR10
 from cvae_cli.training.run import TrainerOptions, TrainingData, train
 
 SEED = 11

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from cvae_cli.model import weights
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.model.vae import ConditionalVAE
-from cvae_cli.training.recipes import Recipe
+from cvae_cli.training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples" / "digits"
@@ -132,9 +132,13 @@ class Recorder:
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
         self.steps = self.pretrained = 0
+        self.fallbacks: list[str] = []
 
     def found(self, summary: object) -> None:
         """Not remembered."""
+
+    def fell_back(self, reason: str) -> None:
+        self.fallbacks.append(reason)
 
     def pretraining(self, done: int, steps: int) -> None:
         self.pretrained = done
@@ -151,9 +155,11 @@ class Recorder:
 
 def small_recipe(recipe: Recipe) -> Recipe:
     """The same recipe with networks that are quick to train."""
-    spec = replace(recipe.spec, widths=(16, 16, 8, 8), latent_dim=8, classifier_width=8)
+    more = (16,) * (recipe.spec.depth - 3)
+    spec = replace(recipe.spec, widths=(*more, 16, 16, 8, 8), latent_dim=8, classifier_width=8)
     if spec.decoder_widths:
-        spec = replace(spec, decoder_widths=(16, 16, 8, 16))
+        spec = replace(spec, decoder_widths=(*more, 16, 16, 8, 16))
     options = recipe.discriminator
     options = replace(options, width=8, feature_width=min(8, options.feature_width))
-    return replace(recipe, spec=spec, discriminator=options)
+    classifier = replace(recipe.classifier, pretrain_steps=0)
+    return replace(recipe, spec=spec, discriminator=options, classifier=classifier)

@@ -211,6 +211,10 @@ class _Observer:
         for text in summary.warnings:
             print_warning(self.console, text)
 
+    def fell_back(self, reason: str) -> None:
+        if verbosity() >= 0:
+            self.console.print(reason, markup=False)
+
     def pretraining(self, done: int, steps: int) -> None:
         self.display.update("pre-training the classifier", done, steps, unit="steps")
 

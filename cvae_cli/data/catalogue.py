@@ -33,7 +33,9 @@ CLASSES: dict[str, tuple[str, ...]] = {
 
 NAMES = tuple(CLASSES)
 
-SIZES = (28, 32, 48, 64)
+SIZES = (28, 32, 48, 64, 96, 128, 192, 256)
 """Native sizes, in pixels, that a model of one's own images can have."""
+LARGEST_UNASKED = 64
+"""Images of larger sizes are made smaller unless it is asked for: they take hours on a CPU."""
 DEFAULT_SIZE = 32
 """Used where the images do not agree on one of these: small enough to train on a laptop."""

@@ -52,6 +52,19 @@ class LabelledImages:
         return LabelledImages(self.images[indices], self.labels[indices], self.classes, counterparts)
 
 
+def together(first: LabelledImages, second: LabelledImages) -> LabelledImages:
+    """The images of both, in random order, without counterparts; the order is always the same.
+
+    Raises:
+        ValueError: they are not of the same classes.
+    """
+    if first.classes != second.classes:
+        raise ValueError("images of different classes cannot be put together.")
+    order = torch.randperm(len(first) + len(second), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    images = torch.cat([first.images, second.images])[order]
+    return LabelledImages(images, torch.cat([first.labels, second.labels])[order], first.classes)
+
+
 def hold_out(data: LabelledImages, count: int) -> tuple[LabelledImages, LabelledImages]:
     """Split training images into a part to train on and a part to validate on.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae_cli.data.catalogue import DEFAULT_SIZE, SIZES
+from cvae_cli.data.catalogue import DEFAULT_SIZE, LARGEST_UNASKED, SIZES
 from cvae_cli.errors import ImageError
 from cvae_cli.images.load import open_image
 from cvae_cli.model.spec import ImageKind
@@ -58,7 +58,8 @@ def profile_images(
     if not samples:
         return None
     sizes = {sample.size for sample in samples}
-    size = image_size or next((size for size in SIZES if sizes == {(size, size)}), DEFAULT_SIZE)
+    as_they_are = (size for size in SIZES if sizes == {(size, size)} and size <= LARGEST_UNASKED)
+    size = image_size or next(as_they_are, DEFAULT_SIZE)
     grey = float(np.mean([sample.grey for sample in samples])) > 0.95
     kind = ImageKind.PHOTOGRAPHS
     if channels != 3 and grey:

@@ -27,6 +27,7 @@ from cvae_cli.judge.files import check_fits, judge_of
 from cvae_cli.judge.predict import Judge
 from cvae_cli.judge.train import train_judge
 from cvae_cli.model import registry
+from cvae_cli.model.canvas import images_at_once
 from cvae_cli.model.registry import ModelCard
 from cvae_cli.model.spec import ModelSpec
 
@@ -124,7 +125,7 @@ def evaluate(
 
 def batch_size(spec: ModelSpec) -> int:
     """Images per batch, so that their tiles under all labels fit into memory."""
-    return max(1, _BATCH_TILES[spec.arch] // spec.num_classes)
+    return max(1, images_at_once(_BATCH_TILES[spec.arch], spec.canvas_size) // spec.num_classes)
 
 
 def _data_set(options: EvaluateOptions, card: ModelCard) -> str:

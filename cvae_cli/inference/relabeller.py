@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cvae_cli.errors import LabelIgnoredWarning, UserError
 from cvae_cli.inference.batching import AdaptiveBatcher
 from cvae_cli.model import registry, weights
-from cvae_cli.model.canvas import from_canvas, to_canvas
-from cvae_cli.model.device import resolve_device
+from cvae_cli.model.canvas import from_canvas, images_at_once, to_canvas
+from cvae_cli.model.device import resolve_device, use_full_fp32
 from cvae_cli.model.latent_maps import Latent
 from cvae_cli.model.vae import ConditionalVAE
 
@@ -56,6 +56,7 @@ class Relabeller:
                 is measured here.
         """
         self.device = resolve_device(device)
+        use_full_fp32(self.device)
         precision = resolve_precision(precision)
         if precision == "fp16" and self.device.type == "cpu":
             raise UserError("--precision fp16 needs a GPU; use bf16 or fp32 on the CPU.")
@@ -64,7 +65,7 @@ class Relabeller:
         self.spec = self.card.spec
         # Counted in tiles, since an image of a hundred classes is drawn a hundred times. On a CPU core
         # small batches are faster: their feature maps stay in its cache.
-        tiles = 80 if self.device.type == "cpu" else 2560
+        tiles = images_at_once(80 if self.device.type == "cpu" else 2560, self.spec.canvas_size)
         self.batch_size = batch_size or max(1, tiles // max(10, self.spec.num_classes))
         self._batches = AdaptiveBatcher(self.batch_size)
         self.model: ConditionalVAE = model.to(memory_format=torch.channels_last).to(self.device)

@@ -42,7 +42,18 @@ def judge_of(card: ModelCard, data: str | None = None) -> Path:
     data = data or str(card.raw["data_set"])
     if registry.shipped().get(card.name) == card.file:
         data = Path(data).name  # a shipped model may have been trained on a folder
-    return registry.shipped(KIND).get(f"{data}-judge", card.file.with_name("judge.safetensors"))
+    shipped = registry.shipped(KIND).get(f"{data}-judge")
+    # A folder of one's own may be called as a data set is; its images are of another size, or other classes.
+    if shipped is not None and _takes(read_judge(shipped)[1], card):
+        return shipped
+    return card.file.with_name("judge.safetensors")
+
+
+def _takes(judge: JudgeSpec, card: ModelCard) -> bool:
+    """Whether a judge takes what a model draws."""
+    theirs = card.spec
+    wanted = (theirs.classes, theirs.image_size, theirs.channels)
+    return (judge.classes, judge.image_size, judge.channels) == wanted
 
 
 def find_judge(card: ModelCard) -> Path:
@@ -72,7 +83,7 @@ def check_fits(file: Path, card: ModelCard, data: str) -> None:
     # A folder of one's own may be named in several ways, and moved.
     if Path(raw["data_set"]).name != Path(data).name:
         raise UserError(f"{file}: this is a judge of {raw['data_set']!r}, not of {data!r}; {remedy}")
-    if (ours.classes, ours.image_size, ours.channels) != (theirs.classes, theirs.image_size, theirs.channels):
+    if not _takes(ours, card):
         raise UserError(
             f"{file}: this judge does not fit {card.name}: it takes {_describe(ours)}, but the model draws "
             f"{_describe(theirs)}; {remedy}"

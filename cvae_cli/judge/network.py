@@ -51,8 +51,8 @@ class JudgeSpec:
         if not whole(self.image_size, 4096) or not whole(self.channels, 3):
             raise WeightsError("spec: image_size or channels is not a whole number in its range")
         widths = self.widths
-        if not isinstance(widths, tuple) or len(widths) not in (3, 4):
-            raise WeightsError("spec: widths must be three or four numbers")
+        if not isinstance(widths, tuple) or not 3 <= len(widths) <= 6:
+            raise WeightsError("spec: widths must be three to six numbers")
         if not all(whole(width, 4096) for width in widths):
             raise WeightsError("spec: widths must be whole numbers from 1 to 4096")
         bank, blemishes = self.bank, self.blemish_widths

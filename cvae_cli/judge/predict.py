@@ -17,7 +17,8 @@ from cvae_cli.judge.bank import ODD
 from cvae_cli.judge.files import NO_BANK, read_judge
 from cvae_cli.judge.network import JudgeNetwork
 from cvae_cli.model import weights
-from cvae_cli.model.device import resolve_device
+from cvae_cli.model.canvas import images_at_once
+from cvae_cli.model.device import resolve_device, use_full_fp32
 
 SURE = 0.9
 """Probability of the target from which a tile is marked as sure."""
@@ -52,8 +53,10 @@ class Judge:
         """
         self.raw, self.spec = read_judge(file)
         network = weights.load_network(file, self.raw, lambda: JudgeNetwork(self.spec))
-        self.file, self._batches = file, AdaptiveBatcher(batch_size)
+        self.file = file
+        self._batches = AdaptiveBatcher(images_at_once(batch_size, self.spec.image_size))
         self.device = resolve_device(device)
+        use_full_fp32(self.device)
         # It stays on the CPU: one device, one result, and a few hundred distances for each tile.
         self.bank, network.bank = network.bank, None
         self.network = network.to(memory_format=torch.channels_last).to(self.device)

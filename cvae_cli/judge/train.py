@@ -22,10 +22,12 @@ from cvae_cli.judge.files import KIND
 from cvae_cli.judge.network import JudgeNetwork, JudgeSpec
 from cvae_cli.judge.predict import Judge
 from cvae_cli.model import weights
+from cvae_cli.model.canvas import images_at_once
 from cvae_cli.model.device import bf16_is_fast, resolve_device
 
 SEED = 777
 _BATCH = 128
+_NARROWEST = 16
 MIN_STEPS = 400
 """Steps of a training, at least, however few the images."""
 
@@ -42,6 +44,13 @@ class _Schedule:
     """Of the labels (Szegedy et al. 2016)."""
     dropout: float
     augmentation: dict[str, Any]
+
+    def widths_for(self, size: int) -> tuple[int, ...]:
+        """Those for images of a size: large ones are halved more often, with few channels at first."""
+        narrow: list[int] = []
+        while (size := size // 2) > 32:
+            narrow.insert(0, max(_NARROWEST, self.widths[0] >> len(narrow) + 1))
+        return (*narrow, *self.widths)
 
     def augment(self, x: Tensor) -> Tensor:
         """Training images, (B, C, H, W), randomly changed."""
@@ -121,7 +130,8 @@ def train_judge(
         torch.manual_seed(seed)
         channels = data.images.shape[1]
         schedule = _GREY if channels == 1 else _RGB
-        spec = JudgeSpec(data.classes, data.images.shape[-1], channels, schedule.widths)
+        size = data.images.shape[-1]
+        spec = JudgeSpec(data.classes, size, channels, schedule.widths_for(size))
         network = (
             JudgeNetwork(spec, training=True, dropout=schedule.dropout)
             .to(memory_format=torch.channels_last)
@@ -241,5 +251,6 @@ def _in_parts(
     function: Callable[[Tensor], Tensor], data: LabelledImages, chosen: Tensor, device: torch.device
 ) -> Tensor:
     """What a function makes of the images at indices, (N,) int64, a batch at a time; on the CPU."""
-    parts = [function(data.images[part].to(device).float() / 255).cpu() for part in chosen.split(500)]
+    at_once = images_at_once(500, data.images.shape[-1])
+    parts = [function(data.images[part].to(device).float() / 255).cpu() for part in chosen.split(at_once)]
     return torch.cat(parts).clone()

@@ -8,6 +8,7 @@ alone: not on the batch, on running statistics, or on how many processes train.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -45,8 +46,8 @@ class Encoded(NamedTuple):
     Attributes:
         mu: (B, Z), mean of the posterior of the global latent.
         logvar: (B, Z), natural logarithm of its variance.
-        features: at 1/4 and at 1/2 of the canvas, (B, C, H, W) each, from which latent maps are read; empty
-            without them.
+        features: at twice and at four times the coarsest ones, (B, C, H, W) each, from which latent maps are
+            read; empty without them.
     """
 
     mu: Tensor
@@ -61,28 +62,29 @@ class Encoder(nn.Module):
         """Build the encoder of a spec."""
         super().__init__()
         self.has_maps = bool(spec.latent_maps)
-        w8, w4, w2, _ = spec.widths
-        side = spec.canvas_size // 8
+        finest, *coarser = spec.widths[-2::-1]
         self.label = nn.Embedding(spec.num_classes, spec.label_dim) if spec.label_in_encoder else None
         dim = spec.label_dim if spec.label_in_encoder else 1
-        self.stem = nn.Conv2d(spec.channels, w2, 4, stride=2, padding=1)
-        self.block2 = FilmBlock(w2, dim)
-        self.down4 = nn.Conv2d(w2, w4, 4, stride=2, padding=1)
-        self.block4 = FilmBlock(w4, dim)
-        self.down8 = nn.Conv2d(w4, w8, 4, stride=2, padding=1)
-        self.block8 = FilmBlock(w8, dim)
-        self.head = nn.Linear(w8 * side * side, 2 * spec.latent_dim)
+        self.stem = nn.Conv2d(spec.channels, finest, 4, stride=2, padding=1)
+        self.block2 = FilmBlock(finest, dim)
+        # Named after their scale: 1/4, 1/8 and so on of the canvas.
+        self.scales = tuple(2**halvings for halvings in range(2, spec.depth + 1))
+        for scale, inputs, outputs in zip(self.scales, (finest, *coarser), coarser, strict=False):
+            self.add_module(f"down{scale}", nn.Conv2d(inputs, outputs, 4, stride=2, padding=1))
+            self.add_module(f"block{scale}", FilmBlock(outputs, dim))
+        self.head = nn.Linear(spec.widths[0] * spec.coarsest_side**2, 2 * spec.latent_dim)
 
     def forward(self, x: Tensor, y: Tensor) -> Encoded:
         """Encode images (B, C, H, W) of labels (B,)."""
         condition = x.new_zeros(x.shape[0], 1) if self.label is None else self.label(y)
-        h2 = self.block2(self.stem(x), condition)
-        h4 = self.block4(self.down4(F.silu(h2) if self.has_maps else _silu(h2)), condition)
-        h = self.block8(self.down8(F.silu(h4) if self.has_maps else _silu(h4)), condition)
-        mu, logvar = self.head(_silu(h).flatten(1)).chunk(2, dim=1)
+        maps = [self.block2(self.stem(x), condition)]
+        for scale in self.scales:
+            h = F.silu(maps[-1]) if self.has_maps else _silu(maps[-1])
+            maps.append(getattr(self, f"block{scale}")(getattr(self, f"down{scale}")(h), condition))
+        mu, logvar = self.head(_silu(maps[-1]).flatten(1)).chunk(2, dim=1)
         # A posterior narrower than e^-5 or wider than e^5 of the prior is never useful, and
         # one bad batch in bf16 could otherwise send exp(logvar) to infinity.
-        return Encoded(mu, logvar.clamp(-10.0, 10.0), (h4, h2) if self.has_maps else ())
+        return Encoded(mu, logvar.clamp(-10.0, 10.0), (maps[-2], maps[-3]) if self.has_maps else ())
 
 
 _PRIOR_MEAN = PriorMean()
@@ -94,24 +96,23 @@ class Decoder(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         """Build the decoder of a spec."""
         super().__init__()
-        w8, w4, w2, w1 = spec.widths
-        self.side = spec.canvas_size // 8
-        self.width8 = w8
+        coarsest, *finer = spec.widths
+        self.side, self.width = spec.coarsest_side, coarsest
         self.label = nn.Embedding(spec.num_classes, spec.label_dim)
         dim = 4 * spec.label_dim
         self.condition = nn.Sequential(
             nn.Linear(spec.latent_dim + spec.label_dim, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU()
         )
-        self.start = nn.Linear(dim + spec.latent_dim, w8 * self.side * self.side)
-        self.block8 = FilmBlock(w8, dim)
-        self.up4 = nn.ConvTranspose2d(w8, w4, 2, stride=2)
-        self.block4 = FilmBlock(w4, dim)
-        self.up2 = nn.ConvTranspose2d(w4, w2, 2, stride=2)
-        self.block2 = FilmBlock(w2, dim)
-        self.up1 = nn.ConvTranspose2d(w2, w1, 2, stride=2)
-        self.block1 = FilmBlock(w1, dim)
-        self.out = nn.Conv2d(w1, spec.channels, 3, padding=1)
-        self.maps = _latent_maps((w4, w2), spec)
+        self.start = nn.Linear(dim + spec.latent_dim, coarsest * self.side * self.side)
+        # Named after their scale: 1/8, 1/4 and so on of the canvas.
+        self.scales = tuple(2**halvings for halvings in reversed(range(spec.depth)))
+        self.first = f"block{2**spec.depth}"
+        self.add_module(self.first, FilmBlock(coarsest, dim))
+        for scale, inputs, outputs in zip(self.scales, spec.widths, finer, strict=False):
+            self.add_module(f"up{scale}", nn.ConvTranspose2d(inputs, outputs, 2, stride=2))
+            self.add_module(f"block{scale}", FilmBlock(outputs, dim))
+        self.out = nn.Conv2d(spec.widths[-1], spec.channels, 3, padding=1)
+        self.maps = _latent_maps(spec.widths, spec)
 
     def forward(self, z: Tensor, y: Tensor, residuals: Residuals = _PRIOR_MEAN) -> Tensor:
         """Return logits of the pixels, (B, C, H, W).
@@ -122,8 +123,9 @@ class Decoder(nn.Module):
             residuals: of the latent maps.
         """
         h, condition = self._with_latents(z, y, residuals)
-        h = self.block2(h, condition)
-        h = self.block1(self.up1(_silu(h)), condition)
+        for scale in self.scales[2:]:
+            h = getattr(self, f"up{scale}")(_silu(h))
+            h = getattr(self, f"block{scale}")(h, condition)
         return self.out(_silu(h))
 
     def infer(self, z: Tensor, y: Tensor, residuals: Residuals) -> None:
@@ -131,22 +133,25 @@ class Decoder(nn.Module):
         self._with_latents(z, y, residuals)
 
     def _with_latents(self, z: Tensor, y: Tensor, residuals: Residuals) -> tuple[Tensor, Tensor]:
-        """Features at 1/2 of the canvas, and the condition of all blocks."""
+        """Features with all latents, and the condition of all blocks."""
         condition = self.condition(torch.cat([z, self.label(y)], dim=1))
         h = self.start(torch.cat([condition, z], dim=1))
-        h = h.view(-1, self.side, self.side, self.width8).permute(0, 3, 1, 2)  # channels last
-        h = self.block8(h, condition)
-        h = _add_latents(self.maps, 0, self.up4(_silu(h)), residuals)
-        h = self.block4(h, condition)
-        return _add_latents(self.maps, 1, self.up2(_silu(h)), residuals), condition
+        h = h.view(-1, self.side, self.side, self.width).permute(0, 3, 1, 2)  # channels last
+        h = getattr(self, self.first)(h, condition)
+        for level, scale in enumerate(self.scales[:2]):
+            h = _add_latents(self.maps, level, getattr(self, f"up{scale}")(_silu(h)), residuals)
+            h = getattr(self, f"block{scale}")(h, condition)
+        return h, condition
 
 
-def _latent_maps(widths: tuple[int, int], spec: ModelSpec) -> nn.ModuleList:
-    """The latent maps of a decoder whose features at 1/4 and 1/2 have these widths."""
+def _latent_maps(decoder_widths: tuple[int, ...], spec: ModelSpec) -> nn.ModuleList:
+    """The latent maps of a decoder whose features have these widths, from the coarsest."""
     # Those of the encoder beside them have other widths where the decoder is wider.
     return nn.ModuleList(
         LatentMap(width, features, channels)
-        for width, features, channels in zip(widths, spec.widths[1:3], spec.latent_maps, strict=False)
+        for width, features, channels in zip(
+            decoder_widths[1:3], spec.widths[1:3], spec.latent_maps, strict=False
+        )
     )
 
 
@@ -204,26 +209,29 @@ class ResidualDecoder(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         """Build the decoder of a spec."""
         super().__init__()
-        w8, w4, w2, w1 = spec.decoder_widths
-        self.side = spec.canvas_size // 8
-        self.width8 = w8
+        coarsest, last = spec.decoder_widths[0], spec.decoder_widths[-1]
+        self.side, self.width = spec.coarsest_side, coarsest
         self.label = nn.Embedding(spec.num_classes, spec.label_dim)
         dim = 4 * spec.label_dim
         self.condition = nn.Sequential(nn.Linear(spec.latent_dim + spec.label_dim, dim), nn.SiLU())
-        self.start = nn.Linear(dim + spec.latent_dim, w8 * self.side * self.side)
-        self.up4 = ResidualBlock(w8, w4, dim, scale=2)
-        self.up2 = ResidualBlock(w4, w2, dim, scale=2)
-        self.last = ResidualBlock(w2, w1, dim, scale=1)
+        self.start = nn.Linear(dim + spec.latent_dim, coarsest * self.side * self.side)
+        # Named after their scale: 1/4, 1/2 of the canvas; before them 1/8 and so on where it is larger.
+        self.scales = tuple(2**halvings for halvings in range(spec.depth - 1, 0, -1))
+        for scale, (inputs, outputs) in zip(self.scales, pairwise(spec.decoder_widths), strict=False):
+            self.add_module(f"up{scale}", ResidualBlock(inputs, outputs, dim, scale=2))
+        self.last = ResidualBlock(spec.decoder_widths[-2], last, dim, scale=1)
         # Sub-pixel convolution (Shi et al. 2016, "Real-time single image super-resolution"): wide maps
         # at full resolution would take as long as the rest of the decoder. The last convolution runs
         # at full resolution, or the 2x2 blocks would show as a grid.
-        self.pixels = nn.Conv2d(w1, 4 * _PIXEL_WIDTH, 3, padding=1)
+        self.pixels = nn.Conv2d(last, 4 * _PIXEL_WIDTH, 3, padding=1)
         self.out = nn.Conv2d(_PIXEL_WIDTH, spec.channels, 3, padding=1)
-        self.maps = _latent_maps((w4, w2), spec)
+        self.maps = _latent_maps(spec.decoder_widths, spec)
 
     def forward(self, z: Tensor, y: Tensor, residuals: Residuals = _PRIOR_MEAN) -> Tensor:
         """As :meth:`Decoder.forward`."""
         h, condition = self._with_latents(z, y, residuals)
+        for scale in self.scales[2:]:
+            h = getattr(self, f"up{scale}")(h, condition)
         return self.out(_silu(F.pixel_shuffle(self.pixels(_silu(self.last(h, condition))), 2)))
 
     def infer(self, z: Tensor, y: Tensor, residuals: Residuals) -> None:
@@ -231,9 +239,11 @@ class ResidualDecoder(nn.Module):
         self._with_latents(z, y, residuals)
 
     def _with_latents(self, z: Tensor, y: Tensor, residuals: Residuals) -> tuple[Tensor, Tensor]:
-        """Features at 1/2 of the canvas, and the condition of all blocks."""
+        """Features with all latents, and the condition of all blocks."""
         condition = self.condition(torch.cat([z, self.label(y)], dim=1))
         h = self.start(torch.cat([condition, z], dim=1))
-        h = h.view(-1, self.side, self.side, self.width8).permute(0, 3, 1, 2)  # channels last
-        h = _add_latents(self.maps, 0, self.up4(h, condition), residuals)
-        return _add_latents(self.maps, 1, self.up2(h, condition), residuals), condition
+        h = h.view(-1, self.side, self.side, self.width).permute(0, 3, 1, 2)  # channels last
+        for level, scale in enumerate(self.scales[:2]):
+            up = getattr(self, f"up{scale}")
+            h = _add_latents(self.maps, level, up(h, condition), residuals)
+        return h, condition

@@ -25,6 +25,11 @@ def to_canvas(images: Tensor, canvas_size: int) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def images_at_once(usual: int, canvas_size: int) -> int:
+    """How many images of a canvas take no more memory than ``usual`` ones of 32x32 pixels; at least 1."""
+    return max(1, min(usual, usual * 32**2 // canvas_size**2))
+
+
 def from_canvas(canvas: Tensor, image_size: int) -> Tensor:
     """The inverse: the native part of a canvas, rounded to grey levels.
 

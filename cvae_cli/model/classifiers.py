@@ -13,13 +13,23 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cvae_cli.model.spec import ModelSpec
 
 
+def classifier_widths(spec: ModelSpec) -> tuple[int, ...]:
+    """Channels of a classifier's feature maps at 1/2, 1/4 and so on of the canvas."""
+    return tuple(spec.classifier_width * min(2**number, 4) for number in range(spec.depth))
+
+
 class Classifier(nn.Module):
     """Predicts the label of an image: a small convolutional network for strokes and silhouettes."""
 
     def __init__(self, spec: ModelSpec) -> None:
         """Build the classifier of a spec."""
         super().__init__()
-        side, width = spec.canvas_size // 8, spec.classifier_width
+        width = spec.classifier_width
+        deeper = [
+            layer
+            for _ in range(spec.depth - 3)
+            for layer in (nn.Conv2d(4 * width, 4 * width, 3, padding=1, stride=2), nn.SiLU())
+        ]
         self.features = nn.Sequential(
             nn.Conv2d(spec.channels, width, 3, padding=1, stride=2),
             nn.SiLU(),
@@ -29,11 +39,12 @@ class Classifier(nn.Module):
             nn.SiLU(),
             nn.Conv2d(2 * width, 4 * width, 3, padding=1, stride=2),
             nn.SiLU(),
+            *deeper,
             nn.Flatten(),
         )
-        dim = 4 * width
+        dim, inputs = 4 * width, 4 * width * spec.coarsest_side**2
         self.head = nn.Sequential(
-            nn.Dropout(0.3), nn.Linear(dim * side * side, dim), nn.SiLU(), nn.Linear(dim, spec.num_classes)
+            nn.Dropout(0.3), nn.Linear(inputs, dim), nn.SiLU(), nn.Linear(dim, spec.num_classes)
         )
 
     @property
@@ -61,7 +72,7 @@ class Classifier(nn.Module):
 class ResidualClassifier(nn.Module):
     """Predicts the label of a photograph; its feature maps also train the decoder.
 
-    Residual convolutions at 1/2, 1/4 and 1/8 of the side. It is trained with batch normalisation
+    Residual convolutions at 1/2, 1/4, 1/8 and so on of the side. It is trained with batch normalisation
     (:meth:`with_batch_norm`), which is then folded into the convolutions: the result computes the same
     function, and its output depends on its own image alone.
     """
@@ -69,9 +80,10 @@ class ResidualClassifier(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         """Build the classifier of a spec."""
         super().__init__()
-        width, inputs = spec.classifier_width, spec.channels
+        inputs = spec.channels
         self.down, self.residual = nn.ModuleList(), nn.ModuleList()
-        for outputs, depth in ((width, 1), (2 * width, 2), (4 * width, 1)):
+        for number, outputs in enumerate(classifier_widths(spec)):
+            depth = 2 if number == 1 else 1
             self.down.append(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1))
             same = (nn.Conv2d(outputs, outputs, 3, padding=1) for _ in range(depth))
             self.residual.append(nn.ModuleList(same))
@@ -79,7 +91,7 @@ class ResidualClassifier(nn.Module):
         self.head = nn.Linear(inputs, spec.num_classes)
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """Feature maps at 1/2, 1/4 and 1/8 of the side of (B, C, H, W) in [0, 1]; not negative."""
+        """Feature maps at 1/2, 1/4 and so on of the side of (B, C, H, W) in [0, 1]; not negative."""
         maps = []
         h = 2 * x - 1
         for down, same in zip(self.down, self.residual, strict=True):

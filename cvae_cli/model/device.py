@@ -37,6 +37,19 @@ def resolve_device(asked: str) -> torch.device:
     raise UserError(f"--device {asked}: not one of auto, cpu, cuda, cuda:N, mps.")
 
 
+def use_full_fp32(device: torch.device) -> None:
+    """Have fp32 on a device computed in fp32; a setting of the whole process.
+
+    By default convolutions on NVIDIA's Ampere and later round what they multiply to the ten bits of TF32, and
+    pictures would differ from those of other machines by more than a grey level.
+    """
+    if device.type == "cuda":
+        # All that cuDNN computes, or reading the older switch for it would be an error from now on.
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether the device multiplies in bf16 natively."""
     if device.type == "cuda":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +31,13 @@ class ProjectionDiscriminator(nn.Module):
                 then learns about three times as fast on photographs, whose mean is not black.
         """
         super().__init__()
-        side = spec.canvas_size // 8
         self.centred = centred
+        widths = (spec.channels, *(width * min(2**number, 4) for number in range(spec.depth)))
         self.features = nn.ModuleList(
             spectral_norm(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1))
-            for inputs, outputs in ((spec.channels, width), (width, 2 * width), (2 * width, 4 * width))
+            for inputs, outputs in pairwise(widths)
         )
-        dim = 4 * width * side * side
+        dim = widths[-1] * spec.coarsest_side**2
         self.score = spectral_norm(nn.Linear(dim, 1))
         self.label = spectral_norm(nn.Embedding(spec.num_classes, dim))
 
@@ -51,36 +53,41 @@ class ProjectionDiscriminator(nn.Module):
 
 
 class FeatureDiscriminator(nn.Module):
-    """Tells real from drawn images by the feature maps of a frozen classifier.
+    """Tells real from drawn images by the feature maps of a frozen network.
 
-    One discriminator on the maps of each of the two smaller scales (Sauer et al. 2021, "Projected GANs
-    converge faster"). The features are those of a classifier of the same images, and each
-    discriminator is given the label (Miyato & Koyama 2018).
+    One discriminator on the maps of each scale (Sauer et al. 2021, "Projected GANs converge faster"), which
+    is given the label (Miyato & Koyama 2018).
     """
 
-    def __init__(self, spec: ModelSpec, width: int) -> None:
-        """Build the discriminators, each with ``width`` channels."""
+    def __init__(self, channels: Sequence[int], num_classes: int, width: int) -> None:
+        """Build the discriminators.
+
+        Args:
+            channels: of the feature maps, each of half the side of the one before.
+            num_classes: number of labels.
+            width: channels of each discriminator.
+        """
         super().__init__()
         self.steps = nn.ModuleList()
-        for downs, inputs in ((1, 2 * spec.classifier_width), (0, 4 * spec.classifier_width)):
+        for number, inputs in enumerate(channels, start=1):
             step = nn.ModuleList()
-            if downs:
+            for _ in range(len(channels) - number):
                 step.append(spectral_norm(nn.Conv2d(inputs, width, 4, stride=2, padding=1)))
                 inputs = width
             step.append(spectral_norm(nn.Conv2d(inputs, width, 3, padding=1)))
             self.steps.append(step)
         self.score = nn.ModuleList(spectral_norm(nn.Linear(width, 1)) for _ in self.steps)
-        self.label = nn.ModuleList(spectral_norm(nn.Embedding(spec.num_classes, width)) for _ in self.steps)
+        self.label = nn.ModuleList(spectral_norm(nn.Embedding(num_classes, width)) for _ in self.steps)
 
     def forward(self, maps: list[Tensor], y: Tensor) -> Tensor:
-        """Scores, (B, 2), one per scale; positive for real.
+        """Scores, (B, S), one per scale; positive for real.
 
         Args:
-            maps: from :meth:`ResidualClassifier.maps`.
+            maps: S feature maps, (B, C, H, W) each.
             y: (B,) int64.
         """
         scores = []
-        for h, step, score, label in zip(maps[1:], self.steps, self.score, self.label, strict=True):
+        for h, step, score, label in zip(maps, self.steps, self.score, self.label, strict=True):
             assert isinstance(step, nn.ModuleList)
             for convolution in step:
                 h = math.sqrt(2.0) * F.leaky_relu(convolution(h), 0.2)

@@ -26,8 +26,8 @@ class Latent(NamedTuple):
 
     Attributes:
         z: (B, Z) float32, the global latent, in the space that all classes share.
-        maps: standardised residuals at 1/4 and at 1/2 of the canvas, (B, M, H, W) each; empty for a model
-            without latent maps, or for the mean of the prior.
+        maps: standardised residuals at twice and at four times the coarsest feature maps, (B, M, H, W) each;
+            empty for a model without latent maps, or for the mean of the prior.
     """
 
     z: Tensor
@@ -113,17 +113,24 @@ class Inferred:
     """
 
     def __init__(
-        self, features: Sequence[Tensor], noise: Sequence[Tensor] = (), *, carry: Tensor | float = 0.0
+        self,
+        features: Sequence[Tensor],
+        noise: Sequence[Tensor] = (),
+        *,
+        carry: Tensor | float = 0.0,
+        kept: Tensor | None = None,
     ) -> None:
         """Read from features of the encoder.
 
         Args:
-            features: at 1/4 and at 1/2 of the canvas, (B, C, H, W) each.
+            features: at twice and at four times the coarsest ones, (B, C, H, W) each.
             noise: of the same levels, (B, M, H, W) each, from N(0, 1); none for the posterior's mean.
             carry: what share of its residuals an image hands to its tile, where the decoder draws B tiles
                 after the B images.
+            kept: (B,) float32, 1 for images whose residuals are used, 0 for those that are drawn without;
+                ``None`` for all.
         """
-        self.features, self.noise, self.carry = features, noise, carry
+        self.features, self.noise, self.carry, self.kept = features, noise, carry, kept
         self.maps: list[Tensor] = []
         self.kl: Tensor | float = 0.0
 
@@ -133,15 +140,18 @@ class Inferred:
         count = len(features)
         residual, logvar = latent_map.infer(h[:count], features)
         each = 0.5 * (residual.square() + logvar.exp() - 1.0 - logvar)  # Kingma & Welling 2014, appendix B
-        self.kl = self.kl + each.sum(dim=(1, 2, 3))
+        divergence = each.sum(dim=(1, 2, 3))
         if self.noise:
             residual = residual + self.noise[level] * (0.5 * logvar).exp()
+        if self.kept is not None:
+            divergence, residual = divergence * self.kept, residual * self.kept[:, None, None, None]
+        self.kl = self.kl + divergence
         self.maps.append(residual)
         tiles = residual[: len(h) - count]
         return torch.cat([residual, self.carry * tiles]) if len(tiles) else residual
 
 
-def map_shapes(channels: tuple[int, ...], canvas_size: int) -> tuple[tuple[int, int, int], ...]:
+def map_shapes(channels: tuple[int, ...], coarsest_side: int) -> tuple[tuple[int, int, int], ...]:
     """(M, H, W) of each level."""
-    sides = (canvas_size // 4, canvas_size // 2)
+    sides = (2 * coarsest_side, 4 * coarsest_side)
     return tuple((count, side, side) for count, side in zip(channels, sides, strict=False))

@@ -73,14 +73,15 @@ class ModelSpec:
         image_size: height and width, in pixels, of the images the model was trained on
             ("native size"); a relabelled tile has this size.
         canvas_size: height and width, in pixels, that the network sees: the native image,
-            padded. A multiple of 8, at least ``image_size``.
+            padded. At least ``image_size``, and divisible as often as its ``depth`` says.
         channels: 1 (grey) or 3 (RGB).
         latent_dim: length of the latent vector ``z``.
-        widths: channels of the feature maps at 1/8, 1/4, 1/2 and 1/1 of the canvas.
-        decoder_widths: channels of the decoder's feature maps at 1/8, 1/4, 1/2 and once more at 1/2
-            of the canvas, where ``arch`` is ``residual``; else empty.
-        latent_maps: channels of the latent maps at 1/4 and at 1/2 of the canvas, which hold what the latent
-            vector is too coarse for (:mod:`cvae_cli.model.latent_maps`); empty for none.
+        widths: channels of the feature maps from the coarsest to those at 1/1 of the canvas, each twice as
+            fine as the one before: four for 1/8, 1/4, 1/2 and 1/1, up to six for larger canvases.
+        decoder_widths: channels of the decoder's feature maps from the coarsest to those at 1/2 of the
+            canvas, and of the last ones, which are at 1/2 too, where ``arch`` is ``residual``; else empty.
+        latent_maps: channels of the latent maps at twice and at four times the coarsest maps, which hold what
+            the latent vector is too coarse for (:mod:`cvae_cli.model.latent_maps`); empty for none.
         map_carry: which share of its latent maps' residuals an image hands to its tiles, from 0 to 1.
         latent_norm: norm of an image's latent vector, in the space that all classes share, above which its
             tiles are drawn from the vector shrunk to it: what no training image has, the decoder has not
@@ -114,7 +115,7 @@ class ModelSpec:
     canvas_size: int = 32
     channels: int = 1
     latent_dim: int = 16
-    widths: tuple[int, int, int, int] = (128, 64, 32, 16)
+    widths: tuple[int, ...] = (128, 64, 32, 16)
     latent_maps: tuple[int, ...] = ()
     map_carry: float = 0.0
     latent_norm: float | None = None
@@ -144,12 +145,17 @@ class ModelSpec:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
                 raise WeightsError(f"spec: {name} must be a whole number from 1 to 4096")
-        if self.canvas_size % 8 or self.canvas_size < self.image_size:
-            raise WeightsError("spec: canvas_size must be a multiple of 8, at least image_size")
-        for name, wanted in (("widths", 4), ("decoder_widths", 4 if self.arch == "residual" else 0)):
+        if not 4 <= len(self.widths) <= (4 if self.arch == "resnet18" else 6):
+            raise WeightsError("spec: widths must be four whole numbers from 1 to 4096, or up to six")
+        wanted = len(self.widths)
+        for name, count in (("widths", wanted), ("decoder_widths", wanted if self.arch == "residual" else 0)):
             widths = getattr(self, name)
-            if len(widths) != wanted or not all(type(w) is int and 1 <= w <= 4096 for w in widths):
-                raise WeightsError(f"spec: {name} must be {wanted} whole numbers from 1 to 4096")
+            if len(widths) != count or not all(type(w) is int and 1 <= w <= 4096 for w in widths):
+                raise WeightsError(f"spec: {name} must be {count} whole numbers from 1 to 4096")
+        if self.canvas_size % 2**self.depth or self.canvas_size < self.image_size:
+            raise WeightsError(
+                f"spec: canvas_size must be a multiple of {2**self.depth}, at least image_size"
+            )
         if len(self.latent_maps) not in ((0,) if self.arch == "resnet18" else (0, 2)) or not all(
             type(count) is int and 1 <= count <= 64 for count in self.latent_maps
         ):
@@ -176,6 +182,16 @@ class ModelSpec:
     def num_classes(self) -> int:
         """How many labels there are."""
         return len(self.classes)
+
+    @property
+    def depth(self) -> int:
+        """How often the canvas is halved, down to the coarsest feature maps."""
+        return len(self.widths) - 1
+
+    @property
+    def coarsest_side(self) -> int:
+        """Height and width of the coarsest feature maps."""
+        return self.canvas_size >> self.depth
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON takes it."""

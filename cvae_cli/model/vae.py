@@ -145,7 +145,7 @@ class ConditionalVAE(nn.Module):
 
     def draw_noise(self, count: int, generator: torch.Generator | None = None) -> Latent:
         """``count`` samples of N(0, I) for every level, on the CPU: of the prior, or noise of a posterior."""
-        shapes = map_shapes(self.spec.latent_maps, self.spec.canvas_size)
+        shapes = map_shapes(self.spec.latent_maps, self.spec.coarsest_side)
         z = torch.randn(count, self.spec.latent_dim, generator=generator)
         return Latent(z, tuple(torch.randn(count, *shape, generator=generator) for shape in shapes))
 

@@ -110,7 +110,7 @@ def _provenance(plan: RelabelPlan, drawn: RelabelledItem, check: CheckResult) ->
         "model": plan.model_name,
         "model_sha256": plan.model_sha256,
         "fingerprint": drawn.item.fingerprint,
-        "prepared": drawn.item.image.preprocessing.to_dict(),
+        "prepared": dict(drawn.item.outcome.prepared),
         **check.to_provenance(),
         **({"warnings": list(drawn.item.outcome.warnings)} if drawn.item.outcome.warnings else {}),
     }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cvae_cli.data.augment import differentiable_augment, random_affine, random_flip, random_thickness
-from cvae_cli.training.recipes import Recipe
+from cvae_cli.training.recipe import Recipe
 
 
 def augment_inputs(x: Tensor, recipe: Recipe) -> Tensor:

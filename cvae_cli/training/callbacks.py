@@ -31,6 +31,9 @@ class TrainObserver(Protocol):
     def found(self, summary: DatasetSummary) -> None:
         """The user's own images were read; not called for data sets known by name."""
 
+    def fell_back(self, reason: str) -> None:
+        """Something that the recipe would use is not installed; training goes on without."""
+
     def pretraining(self, done: int, steps: int) -> None:
         """``done`` of ``steps`` of the classifier's pre-training, before the first epoch, are done."""
 
@@ -48,6 +51,9 @@ class SilentObserver:
     """An observer that ignores everything."""
 
     def found(self, summary: DatasetSummary) -> None:
+        """Ignored."""
+
+    def fell_back(self, reason: str) -> None:
         """Ignored."""
 
     def pretraining(self, done: int, steps: int) -> None:

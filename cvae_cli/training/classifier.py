@@ -11,10 +11,12 @@ from torch.nn import functional as F
 from cvae_cli.model.canvas import to_canvas
 from cvae_cli.model.classifiers import ResidualClassifier
 from cvae_cli.training.augmentation import augment_for_pretraining, augment_inputs
-from cvae_cli.training.recipes import Recipe
+from cvae_cli.training.recipe import Recipe
 
 _BATCH = 128
 _LEARNING_RATE = 2e-3
+_MOST_EPOCHS = 50
+"""After which a few images have been learned by heart, however many steps a recipe asks for."""
 _MIN_STEPS_SHARE = 4
 """Of the recipe's least number of steps an epoch, since a classifier learns faster than a decoder."""
 
@@ -42,7 +44,7 @@ def pretrain_classifier(
     """
     batch = min(_BATCH, len(y))
     steps = recipe.classifier.pretrain_epochs * max(len(y) // batch, recipe.min_steps // _MIN_STEPS_SHARE)
-    steps = max(steps, recipe.classifier.pretrain_steps)
+    steps = max(steps, min(recipe.classifier.pretrain_steps, _MOST_EPOCHS * (len(y) // batch)))
     network = classifier
     if isinstance(classifier, ResidualClassifier):
         network = classifier.with_batch_norm()

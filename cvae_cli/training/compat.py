@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ with warnings.catch_warnings():
     import pytorch_lightning as pl
     from pytorch_lightning.loggers.logger import Logger
     from pytorch_lightning.plugins import CheckpointIO
+    from pytorch_lightning.strategies import DDPStrategy
     from pytorch_lightning.utilities import rank_zero_only
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -49,6 +51,8 @@ UNUSABLE = (MisconfigurationException, ImportError, ValueError)
 for ``xla`` and other strategies whose package is missing)."""
 
 _LOGGERS = ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric")
+_PATIENCE = timedelta(hours=6)
+"""How long processes that train together wait for each other."""
 _MAJOR = int(pl.__version__.split(".")[0])
 
 
@@ -66,10 +70,11 @@ def strategy(asked: str, processes: int) -> Any:
     if any(word in asked for word in ("spawn", "fork", "notebook")):
         # Everything would have to be pickled, and what the processes find out would be lost with them.
         raise UserError(f"--strategy {asked}: processes that are spawned or forked cannot train; use ddp.")
+    if asked == "ddp" or (asked == "auto" and processes > 1):
+        # The others wait while one pre-trains the classifier, longer than NCCL's ten minutes.
+        return DDPStrategy(timeout=_PATIENCE)
     if asked != "auto":
         return asked
-    if processes > 1:
-        return "ddp"
     return "auto" if _MAJOR >= 2 else None
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cvae_cli.model.alignment import LatentAlignment
 from cvae_cli.model.autoencoder import Encoded
-from cvae_cli.training.recipes import AlignmentRecipe
+from cvae_cli.model.canvas import images_at_once
+from cvae_cli.training.recipe import AlignmentRecipe
 
 _FIT_INTERVAL = 50
 """Steps between two fits of the alignment."""
@@ -85,11 +85,12 @@ class LatentMoments(nn.Module):
         if self.recipe.strength is None:
             return
         device = self.share.device
-        encoded = [
-            encode(part.to(device), labels.to(device))
-            for part, labels in zip(images.split(_BATCH), y.split(_BATCH), strict=True)
+        batch = images_at_once(_BATCH, images.shape[-1])
+        posteriors = [
+            encode(part.to(device), labels.to(device))[:2]  # the feature maps would fill the memory
+            for part, labels in zip(images.split(batch), y.split(batch), strict=True)
         ]
-        mu, logvar = torch.cat([each.mu for each in encoded]), torch.cat([each.logvar for each in encoded])
+        mu, logvar = (torch.cat(parts) for parts in zip(*posteriors, strict=True))
         moments = _moments(mu, logvar, y.to(device), len(self.share))
         alignment.fit(*moments, images=len(y), strength=self.recipe.strength)
 
@@ -100,6 +101,7 @@ def _moments(
     """Each class's share, (K,), and times that the means of ``mu``, its outer product and the variance."""
     with torch.autocast(mu.device.type, enabled=False):
         mu = mu.float()
-        of_class = F.one_hot(y, num_classes).float().T / len(y)  # (K, B)
+        # Not one_hot, which looks at the labels and would wait for the device.
+        of_class = (y == torch.arange(num_classes, device=y.device)[:, None]).float() / len(y)  # (K, B)
         second_moment = torch.einsum("kb,bi,bj->kij", of_class, mu, mu)
         return of_class.sum(dim=1), of_class @ mu, second_moment, of_class @ logvar.float().exp()

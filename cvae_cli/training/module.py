@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from cvae_cli.data.labelled import LabelledImages
-from cvae_cli.model.canvas import from_canvas, to_canvas
+from cvae_cli.model.canvas import from_canvas, images_at_once, to_canvas
 from cvae_cli.training.classifier import pretrain_classifier
 from cvae_cli.training.compat import pl
 from cvae_cli.training.objective import Objective, Truth
-from cvae_cli.training.recipes import Recipe
+from cvae_cli.training.recipe import Recipe
 
 _CLASS_IMAGES = 20_000
 """Training images from which the style and the latents of each class are measured, at most."""
@@ -99,7 +99,8 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
     def latent_norm(self) -> float:
         """The norm of the EMA's latent vectors that all but a few training images stay below."""
         ema, data = self.objective.networks.ema, self.class_images
-        batches = zip(data.images.split(_BATCH), data.labels.split(_BATCH), strict=True)
+        batch = images_at_once(_BATCH, self.recipe.spec.canvas_size)
+        batches = zip(data.images.split(batch), data.labels.split(batch), strict=True)
         norms = [
             ema.encode(self.objective.to_input(images.to(self.device)), y.to(self.device))[0].norm(dim=1)
             for images, y in batches
@@ -121,6 +122,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         """The EMA's terms on some validation images, outside of Lightning's loops."""
         self.eval()
         self.on_validation_epoch_start()
+        count = images_at_once(count, self.recipe.spec.canvas_size)
         images, labels = data.images[:count].to(self.device), data.labels[:count].to(self.device)
         terms = self.objective.validation_terms(images, labels)
         return {name: float(value) for name, value in terms.items()}

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from cvae_cli.model.classifiers import classifier_widths
 from cvae_cli.model.discriminators import FeatureDiscriminator, ProjectionDiscriminator
 from cvae_cli.model.vae import ConditionalVAE
-from cvae_cli.training.recipes import Recipe
+from cvae_cli.training.eyes import load_eyes
+from cvae_cli.training.recipe import Recipe
 
 
 class Networks(nn.Module):
@@ -21,7 +23,9 @@ class Networks(nn.Module):
         model: what is trained.
         ema: what is validated and exported.
         discriminator: on pixels; ``None`` where the recipe has none.
-        feature_discriminator: on the classifier's feature maps; ``None`` where the recipe has none.
+        eyes: a network trained on ImageNet, whose feature maps are looked at; ``None`` where it is the
+            model's classifier, or none.
+        feature_discriminator: on these feature maps; ``None`` where the recipe has none.
         steps: number of optimiser steps so far; part of a checkpoint.
         fine_tuning: whether the encoder is frozen; part of a checkpoint.
     """
@@ -38,8 +42,10 @@ class Networks(nn.Module):
             on_pixels = ProjectionDiscriminator(recipe.spec, options.width, centred=options.centred)
             self.discriminator = on_pixels.to(memory_format=torch.channels_last)
         self.feature_discriminator: nn.Module | None = None
+        self.eyes = load_eyes() if options.feature_width and options.eyes == "imagenet" else None
         if options.feature_width:
-            on_features = FeatureDiscriminator(recipe.spec, options.feature_width)
+            channels = classifier_widths(recipe.spec)[-2:] if self.eyes is None else self.eyes.channels
+            on_features = FeatureDiscriminator(channels, recipe.spec.num_classes, options.feature_width)
             self.feature_discriminator = on_features.to(memory_format=torch.channels_last)
         if recipe.classifier.frozen:
             self.model.classifier.requires_grad_(False)
@@ -73,7 +79,9 @@ class Networks(nn.Module):
         decay = min(self.recipe.ema_decay, (1 + self.steps) / (10 + self.steps))
         if self.fine_tuning:
             # Undoes what momentum the optimiser had left for the encoder.
-            self.model.encoder.load_state_dict(self.ema.encoder.state_dict())
+            torch._foreach_copy_(
+                list[Tensor](self.model.encoder.parameters()), list[Tensor](self.ema.encoder.parameters())
+            )
         averaged: list[Tensor] = list(self.ema.parameters())
         torch._foreach_lerp_(averaged, list[Tensor](self.model.parameters()), 1.0 - decay)
         if statistics := _running_statistics(self.ema):

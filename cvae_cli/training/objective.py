@@ -23,7 +23,7 @@ from cvae_cli.model.latent_maps import Inferred, map_shapes
 from cvae_cli.training.augmentation import augment_for_classifier, augment_inputs
 from cvae_cli.training.latent_moments import LatentMoments
 from cvae_cli.training.networks import Networks, frozen
-from cvae_cli.training.recipes import LossWeights, Recipe
+from cvae_cli.training.recipe import LossWeights, Recipe
 from cvae_cli.training.style_targets import FeatureStyle, StyleTargets
 
 Terms = dict[str, Tensor]
@@ -122,7 +122,11 @@ class Objective(nn.Module):
         # independently for both, or the decoder could tell by the noise which of them it is to draw.
         own_latent, tile_latent = (_sample_or_mean(mu, logvar) for _ in range(2))
         aligned = model.alignment.inverse(model.alignment(tile_latent, y), target)
-        maps = Inferred(features, self._map_noise(len(x), x.device), carry=self.recipe.spec.map_carry)
+        kept = None
+        if features and self.recipe.map_dropout:
+            kept = (torch.rand(len(x), device=x.device) >= self.recipe.map_dropout).float()
+        noise = self._map_noise(len(x), x.device)
+        maps = Inferred(features, noise, carry=self.recipe.spec.map_carry, kept=kept)
         # One pass of the decoder draws both, the image as itself and as something else.
         logits = model.decoder(torch.cat([own_latent, aligned]), torch.cat([y, target]), maps)
         own_logits, tile_logits = logits.chunk(2)
@@ -188,7 +192,7 @@ class Objective(nn.Module):
         if not spec.latent_maps:
             return []  # and draws nothing: trainings without maps stay what they were
         sampled = torch.randint(0, 2, (count, 1, 1, 1), device=device)
-        shapes = map_shapes(spec.latent_maps, spec.canvas_size)
+        shapes = map_shapes(spec.latent_maps, spec.coarsest_side)
         return [sampled * torch.randn(count, *shape, device=device) for shape in shapes]
 
     def _truth_error(self, tile_logits: Tensor, true: Tensor, known: Tensor) -> Tensor:
@@ -240,7 +244,7 @@ class Objective(nn.Module):
     def _on_feature_maps(
         self, classifier: ResidualClassifier, images: Tensor, every: Tensor, count: int, tiles: int
     ) -> tuple[Terms, Tensor]:
-        """One pass of the frozen classifier for its logits, realism and likeness of reconstructions.
+        """Logits of the frozen classifier; realism and likeness of reconstructions by the maps of the eyes.
 
         Args:
             classifier: pre-trained and frozen.
@@ -253,21 +257,34 @@ class Objective(nn.Module):
             The terms, and the logits of the tiles, (tiles, K).
         """
         terms: Terms = {}
+        eyes = self.networks.eyes or classifier
         with torch.no_grad():
-            real_maps = classifier.maps(images[:count])
-        maps = classifier.maps(images[count:])
-        logits = classifier.logits([part[:tiles] for part in maps])
+            real_maps = eyes.maps(images[:count])
+        maps = eyes.maps(images[count:])
+        if eyes is classifier:
+            logits = classifier.logits([part[:tiles] for part in maps])
+        else:
+            logits = classifier(images[count : count + tiles])
         if self.weights.perceptual:
-            pairs = zip(maps, real_maps, strict=True)
-            each = [F.l1_loss(drawn[tiles:].float(), real.float()) for drawn, real in pairs]
+            each = [
+                F.l1_loss(drawn[tiles:].float(), real.float()) / self._scale_of(real)
+                for drawn, real in zip(maps, real_maps, strict=True)
+            ]
             terms["perceptual"] = torch.stack(each).sum()
         discriminator = self.networks.feature_discriminator
         if discriminator is not None:
+            # The classifier's largest map takes no part.
+            scales = len(discriminator.steps)  # type: ignore[arg-type]
+            real_maps, maps = real_maps[-scales:], maps[-scales:]
             both = [torch.cat([real, drawn.detach()]) for real, drawn in zip(real_maps, maps, strict=True)]
             scores = discriminator(both, every)
             terms["discriminator"] = losses.discriminator_hinge(scores[:count], scores[count:])
             terms["realism"] = -frozen(discriminator, maps, every[count:]).float().mean()
         return terms, logits
+
+    def _scale_of(self, real: Tensor) -> Tensor | float:
+        """What differences between feature maps are relative to."""
+        return 1.0 if self.networks.eyes is None else real.abs().mean()
 
     def _on_pixels(self, discriminator: nn.Module, images: Tensor, every: Tensor, count: int) -> Terms:
         """Realism, likeness of reconstructions, and the discriminator's own loss."""

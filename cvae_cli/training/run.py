@@ -16,6 +16,7 @@ from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.data.pairs import WithCounterparts
 from cvae_cli.errors import DataError, UserError
 from cvae_cli.model import registry
+from cvae_cli.model.canvas import images_at_once
 from cvae_cli.model.device import resolve_device
 from cvae_cli.training import compat
 from cvae_cli.training.callbacks import (
@@ -30,7 +31,7 @@ from cvae_cli.training.callbacks import (
 )
 from cvae_cli.training.compat import pl
 from cvae_cli.training.module import TrainingModule
-from cvae_cli.training.recipes import Recipe
+from cvae_cli.training.recipe import Recipe
 from cvae_cli.training.run_folder import (
     CHECKPOINT,
     LOGS,
@@ -172,11 +173,12 @@ def train(
         if main_process:
             create_run_folder(run_folder, description, resume=options.resume)
         checkpoint = run_folder / CHECKPOINT
+        at_once = images_at_once(_VALIDATION_BATCH, recipe.spec.canvas_size)
         try:
             trainer.fit(
                 module,
                 _loader(data.training, recipe, options),
-                DataLoader(data.validation, _VALIDATION_BATCH, collate_fn=_as_is),  # type: ignore[arg-type]
+                DataLoader(data.validation, at_once, collate_fn=_as_is),  # type: ignore[arg-type]
                 ckpt_path=str(checkpoint) if options.resume and storage.exists(checkpoint) else None,
             )
         except Stopped:

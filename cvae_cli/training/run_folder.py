@@ -8,7 +8,7 @@ from typing import Any
 
 from cvae_cli import storage
 from cvae_cli.errors import OutputError, UserError
-from cvae_cli.training.recipes import Recipe
+from cvae_cli.training.recipe import Recipe
 
 CHECKPOINT = "last.ckpt"
 WEIGHTS = "model.safetensors"

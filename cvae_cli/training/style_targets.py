@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cvae_cli.model.canvas import to_canvas
+from cvae_cli.model.canvas import images_at_once, to_canvas
 from cvae_cli.model.classifiers import Classifier
 from cvae_cli.model.spec import ImageKind, ModelSpec
 from cvae_cli.model.style_losses import colour_layout, silhouette_style, stroke_style
@@ -54,7 +54,7 @@ class FeatureStyle(nn.Module):
             return
         device = self.mean.device
         for label in range(self.spec.num_classes):
-            parts = images[y.cpu() == label].split(_BATCH)
+            parts = images[y.cpu() == label].split(images_at_once(_BATCH, self.spec.canvas_size))
             style = torch.cat(
                 [_moments(classifier, to_canvas(part.to(device), self.spec.canvas_size)) for part in parts]
                 or [self.mean[:0]]
@@ -118,7 +118,8 @@ class StyleTargets(nn.Module):
         """
         if self.measure is None:
             return
-        batches = (to_canvas(part, self.spec.canvas_size) for part in images.split(_BATCH))
+        size = self.spec.canvas_size
+        batches = (to_canvas(part, size) for part in images.split(images_at_once(_BATCH, size)))
         style = torch.cat([self.measure(batch) for batch in batches])
         for label in range(self.spec.num_classes):
             of_class = style[y == label]

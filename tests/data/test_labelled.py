@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cvae_cli.data.labelled import LabelledImages, hold_out
+from cvae_cli.data.labelled import LabelledImages, hold_out, together
 from cvae_cli.errors import DataError
 
 
@@ -32,3 +32,13 @@ def test_a_batch_is_taken_at_once() -> None:
     images, labels = numbered(10).__getitems__([3, 1])
     assert images.flatten().tolist() == [3, 1]
     assert labels.tolist() == [1, 1]
+
+
+def test_images_put_together_are_all_there_and_mixed() -> None:
+    both = together(numbered(30), numbered(10))
+    assert sorted(both.images.flatten().tolist()) == sorted([*range(30), *range(10)])
+    assert torch.equal(both.labels, both.images.flatten() % 2)
+    assert both.images.flatten().tolist()[:30] != list(range(30))
+    assert torch.equal(both.images, together(numbered(30), numbered(10)).images)
+    with pytest.raises(ValueError, match="different classes"):
+        together(numbered(3), LabelledImages(torch.zeros(1), torch.zeros(1, dtype=torch.int64), ("c",)))

@@ -207,6 +207,8 @@ def test_a_judge_is_found_beside_the_model_or_among_the_shipped(trained: Path, s
         check_fits(beside, card, "bars")
     mnist = registry.read_card(registry.shipped()["mnist"])
     assert find_judge(mnist).stem == "mnist-judge"
+    # A folder of one's own that is called as a data set is, with images of another size.
+    assert judge_of(card, "mnist") == beside
 
 
 @pytest.mark.parametrize("name", sorted(registry.shipped(KIND)))

@@ -6,7 +6,7 @@ import torch
 from cvae_cli import storage
 from cvae_cli.errors import UserError
 from cvae_cli.model import device
-from cvae_cli.model.device import bf16_is_fast, resolve_device
+from cvae_cli.model.device import bf16_is_fast, resolve_device, use_full_fp32
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, gpus: int = 0, mps: bool = False) -> None:
@@ -45,6 +45,21 @@ def test_no_such_device(monkeypatch: pytest.MonkeyPatch, name: str, says: str) -
     machine(monkeypatch)
     with pytest.raises(UserError, match=says):
         resolve_device(name)
+
+
+def test_fp32_is_fp32_on_a_gpu_and_settings_stay_where_there_is_none() -> None:
+    kinds = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "tf32"
+        use_full_fp32(torch.device("cpu"))
+        assert [kind.fp32_precision for kind in kinds] == ["tf32"] * 3
+        use_full_fp32(torch.device("cuda"))
+        assert [kind.fp32_precision for kind in kinds] == ["ieee"] * 3
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.fp32_precision = value
 
 
 @pytest.mark.parametrize(

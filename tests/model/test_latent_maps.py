@@ -33,12 +33,12 @@ def images(model: ConditionalVAE, count: int = 4) -> tuple[torch.Tensor, torch.T
     return torch.rand(count, model.spec.channels, 16, 16), torch.arange(count) % 3
 
 
-def test_levels_are_at_a_quarter_and_a_half_of_the_canvas(model: ConditionalVAE) -> None:
+def test_levels_are_at_twice_and_four_times_the_coarsest_features(model: ConditionalVAE) -> None:
     x, y = images(model)
     latent = model.infer(x, y)
     assert latent.z.shape == (4, 4)
     assert [each.shape[1:] for each in latent.maps] == [(3, 4, 4), (2, 8, 8)]
-    assert map_shapes((3, 2), 16) == ((3, 4, 4), (2, 8, 8))
+    assert map_shapes((3, 2), 2) == ((3, 4, 4), (2, 8, 8))
     assert model.infer(x, y, with_maps=False).maps == ()
 
 
@@ -69,7 +69,7 @@ def test_the_divergence_is_that_of_gaussians() -> None:
 
 def test_no_residual_is_the_mean_of_the_prior(model: ConditionalVAE) -> None:
     z, y = torch.randn(4, 4), torch.arange(4) % 3
-    zeros = [torch.zeros(4, *shape) for shape in map_shapes((3, 2), 16)]
+    zeros = [torch.zeros(4, *shape) for shape in map_shapes((3, 2), 2)]
     with torch.no_grad():
         assert torch.equal(model.decode(z, y), model.decode(z, y, zeros))
         ones = [torch.ones_like(each) for each in zeros]
@@ -101,6 +101,20 @@ def test_images_and_their_tiles_are_drawn_in_one_pass_as_in_two(model: Condition
         own = model.decoder(z, y, alone)
         tile = model.decoder(z, target, Given([0.25 * each for each in alone.maps]))
     torch.testing.assert_close(both, torch.cat([own, tile]))
+
+
+def test_an_image_without_its_maps_is_drawn_from_the_mean_of_the_prior(model: ConditionalVAE) -> None:
+    x, y = images(model)
+    kept = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    with torch.no_grad():
+        z, features = torch.randn(4, 4), model.encoder(x, y).features
+        noise = model.draw_noise(4).maps
+        some, every = (Inferred(features, noise, kept=each) for each in (kept, None))
+        drawn = model.decoder(z, y, some)
+        model.decoder(z, y, every)
+        torch.testing.assert_close(drawn[1::2], model.decoder(z, y)[1::2])
+    assert torch.as_tensor(some.kl)[1::2].tolist() == [0.0, 0.0]
+    torch.testing.assert_close(torch.as_tensor(some.kl)[::2], torch.as_tensor(every.kl)[::2])
 
 
 def test_the_bound_counts_every_level(model: ConditionalVAE) -> None:

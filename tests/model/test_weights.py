@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cvae_cli.errors import WeightsError
 from cvae_cli.model import registry, weights
-from cvae_cli.training.recipes import LossWeights, Recipe
+from cvae_cli.training.recipe import LossWeights, Recipe
 
 
 def change_card(file: Path, **changes: object) -> None:

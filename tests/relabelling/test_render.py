@@ -49,7 +49,9 @@ def test_pictures_say_where_they_come_from(worker: Worker, drawn: RelabelledItem
         assert (found["source"], found["label"], found["label_index"]) == ("d0.png", "7", 7)
         assert (found["model"], found["model_sha256"]) == ("mnist", worker.plan.model_sha256)
         assert found["fingerprint"] == drawn.item.fingerprint
-        assert found["prepared"] == {"size": [28, 28], "mode": "L"}
+        # As the manifest has it, with what was done to the latent.
+        assert found["prepared"] == drawn.item.outcome.prepared
+        assert found["prepared"].keys() == {"size", "mode", "latent_scale"}
         assert "judged" not in found
         assert "warnings" not in found
     assert provenance(grid)["targets"] == ["0", "1"]

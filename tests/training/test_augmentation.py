@@ -6,7 +6,8 @@ import torch
 
 from cvae_cli.model.canvas import to_canvas
 from cvae_cli.training.augmentation import augment_for_classifier, augment_inputs
-from cvae_cli.training.recipes import CIFAR10, MNIST, AugmentationRecipe
+from cvae_cli.training.recipe import AugmentationRecipe
+from cvae_cli.training.recipes import CIFAR10, MNIST
 
 
 def test_a_share_of_the_images_is_changed_and_the_data_set_is_not() -> None:

@@ -26,7 +26,9 @@ def test_options_in_the_words_of_each_lightning(
     monkeypatch.setattr(compat, "_MAJOR", major)
     assert [compat.precision(asked, "cpu") for asked in ("fp32", "bf16", "fp16")] == precisions
     assert compat.strategy("auto", 1) == one_process
-    assert compat.strategy("auto", 2) == "ddp"
+    for together in (compat.strategy("auto", 2), compat.strategy("ddp", 2)):
+        assert type(together).__name__ == "DDPStrategy"
+        assert together._timeout.total_seconds() > 3600
     assert compat.strategy("fsdp", 1) == "fsdp"
     with pytest.raises(UserError, match="use ddp"):
         compat.strategy("ddp_spawn", 2)

@@ -6,7 +6,7 @@ import torch
 from cvae_cli.model.alignment import LatentAlignment
 from cvae_cli.model.autoencoder import Encoded
 from cvae_cli.training.latent_moments import LatentMoments
-from cvae_cli.training.recipes import AlignmentRecipe
+from cvae_cli.training.recipe import AlignmentRecipe
 
 
 def latents(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from helpers import small_recipe
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from cvae_cli.data.catalogue import SIZES
 from cvae_cli.model.spec import ImageKind
 from cvae_cli.training import recipes
 from cvae_cli.training.augmentation import augment_inputs
+from cvae_cli.training.eyes import are_installed
 from cvae_cli.training.objective import Objective, Truth, other_labels
-from cvae_cli.training.recipes import CIFAR10, STROKES, ClassifierRecipe
+from cvae_cli.training.recipe import ClassifierRecipe, Recipe
+from cvae_cli.training.recipes import CIFAR10, STROKES
 
 DIGITS, PHOTOS = small_recipe(STROKES), small_recipe(CIFAR10)
 
@@ -44,6 +49,48 @@ def test_a_step_names_its_terms_and_sums_them() -> None:
     assert float(terms["loss"].detach()) == pytest.approx(total, rel=1e-5)
     assert float(terms["elbo"].detach()) == pytest.approx(
         -float((terms["recon_loss"] + terms["kl"]).detach())
+    )
+
+
+class Waits(TorchDispatchMode):
+    """Notes what reads a value of a tensor, for which a GPU has to finish all that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(name in str(func) for name in ("_local_scalar_dense", "nonzero", "masked_select", "unique")):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("recipe", [DIGITS, PHOTOS], ids=["digits", "photographs"])
+def test_no_step_waits_for_the_device(recipe: Recipe) -> None:
+    objective = build(recipe)
+    images, y = images_of(recipe)
+    objective.networks.steps = recipe.optimizer.warmup_steps + 1  # the alignment is in use
+    for fine_tuning in (False, True) if recipe.fine_tuning else (False,):
+        if fine_tuning:
+            objective.begin_fine_tuning(images, y)
+        with Waits() as waits:
+            objective.training_terms(images, y)["loss"].backward()
+            objective.networks.update_ema()
+        assert waits.found == []
+
+
+def test_without_their_maps_images_are_drawn_from_the_vector_alone() -> None:
+    recipe = replace(DIGITS, map_dropout=1.0)
+    assert float(build(recipe).training_terms(*images_of(recipe))["kl_maps"].detach()) == 0.0
+    objective = build(recipe)
+    for latent_map in objective.networks.model.decoder.maps:  # type: ignore[union-attr]
+        torch.nn.init.ones_(latent_map.posterior.weight)  # type: ignore[union-attr, arg-type]
+    terms = objective.training_terms(*images_of(recipe))
+    terms["loss"].backward()
+    assert all(
+        value.grad is None or not value.grad.any()
+        for latent_map in objective.networks.model.decoder.maps  # type: ignore[union-attr]
+        for value in latent_map.posterior.parameters()  # type: ignore[union-attr]
     )
 
 
@@ -201,13 +248,15 @@ def test_fine_tuning_trains_the_decoder_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", ImageKind)
-@pytest.mark.parametrize(("size", "classes"), [(28, 2), (48, 3), (64, 101)])
+@pytest.mark.parametrize(("size", "classes"), [(size, {48: 3, 64: 101}.get(size, 2)) for size in SIZES])
 def test_every_kind_and_size_of_model_can_be_trained(kind: ImageKind, size: int, classes: int) -> None:
     """All terms of a step are finite and reach everything that learns, also while fine-tuning."""
     channels = 3 if kind is ImageKind.PHOTOGRAPHS else 1
     recipe = small_recipe(recipes.for_images(kind, tuple(map(str, range(classes))), size, channels))
+    recipe = recipes.with_these_eyes(recipe, imagenet=are_installed() and size in (28, 128))
     objective = build(recipe)
-    images, y = images_of(recipe, 12)
+    assert recipe.spec.coarsest_side <= 8
+    images, y = images_of(recipe, 12 if size <= 64 else 3)
     objective.style_targets.fit(images, y)
 
     def share_moved(network: torch.nn.Module) -> float:

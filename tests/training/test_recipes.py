@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
-from cvae_cli.data.catalogue import CLASSES
+from cvae_cli.data.catalogue import CLASSES, SIZES
 from cvae_cli.model.spec import ImageKind
 from cvae_cli.training import recipes
-from cvae_cli.training.recipes import RECIPES, Recipe
+from cvae_cli.training.recipe import Recipe
+from cvae_cli.training.recipes import RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -18,12 +18,6 @@ def test_recipes_survive_json(name: str) -> None:
     assert recipe.spec.classes == CLASSES[name]
 
 
-def test_fine_tuning_takes_the_last_epochs() -> None:
-    photographs = RECIPES["cifar10"]
-    assert [photographs.fine_tuning_begins(epochs) for epochs in (1, 5, 20)] == [1, 3, 12]
-    assert replace(photographs, fine_tuning=None).fine_tuning_begins(20) == 20
-
-
 @pytest.mark.parametrize("kind", ImageKind)
 def test_own_images_get_the_recipe_of_their_kind(kind: ImageKind) -> None:
     recipe = recipes.for_images(kind, ("a", "b"), 50, 3 if kind is ImageKind.PHOTOGRAPHS else 1)
@@ -31,6 +25,26 @@ def test_own_images_get_the_recipe_of_their_kind(kind: ImageKind) -> None:
     assert (recipe.spec.image_size, recipe.spec.canvas_size) == (50, 64)
     assert recipe.min_steps > 0
     assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+def test_without_the_features_of_imagenet_the_classifier_has_to_do() -> None:
+    photographs = recipes.for_images(ImageKind.PHOTOGRAPHS, ("a", "b"), 32, 3)
+    assert photographs.discriminator.eyes == "imagenet"
+    assert recipes.with_these_eyes(photographs, imagenet=True) == photographs
+    assert recipes.with_these_eyes(photographs, imagenet=False).discriminator.eyes == "classifier"
+    strokes = recipes.for_images(ImageKind.STROKES, ("a", "b"), 32, 1)
+    assert recipes.with_these_eyes(strokes, imagenet=False) == strokes
+
+
+def test_large_images_get_deeper_networks_and_smaller_batches() -> None:
+    specs = {size: recipes.for_images(ImageKind.PHOTOGRAPHS, ("a", "b"), size, 3) for size in SIZES}
+    assert {size: recipe.spec.depth for size, recipe in specs.items()} == {
+        28: 3, 32: 3, 48: 3, 64: 3, 96: 4, 128: 4, 192: 5, 256: 5,
+    }  # fmt: skip
+    assert all(4 <= recipe.spec.coarsest_side <= 8 for recipe in specs.values())
+    assert [specs[size].batch_size for size in (64, 128, 256)] == [64, 32, 16]
+    prior = recipes.resnet18(specs[256], "folder", label_blind=False)
+    assert len(prior.spec.widths) == 4
 
 
 @pytest.mark.parametrize(("data", "epochs"), [("mnist", 50), ("cifar10", 30)])
