@@ -31,6 +31,7 @@ from PIL import Image
 from prior_work import PriorWork, figure
 
 from cvae_cli import storage
+from cvae_cli.data.catalogue import NAMES
 from cvae_cli.data.datasets import load
 from cvae_cli.images import grid
 from cvae_cli.images.load import load_image
@@ -266,8 +267,8 @@ def crowd(source: Path, scratch: Path, model: str, count: int) -> None:
 
 
 def models(data_dir: Path, scratch: Path, count: int) -> None:
-    """How many images a second each shipped model does, of its own test images with their labels."""
-    for name in sorted(registry.shipped()):
+    """How many images a second each shipped model of a known data set does, of test images with labels."""
+    for name in sorted(registry.shipped().keys() & set(NAMES)):
         where = Path(FASHION) if name == "fashion" and Path(FASHION).is_dir() else data_dir
         data = load(name, where, train=False)
         folder, one = scratch / f"{name}-images", scratch / f"{name}-image"
