@@ -50,6 +50,9 @@ POINTS = {
     "target 2": weights(target=2.0),
     "no square of the cross-entropy": replace(MNIST, classifier=replace(MNIST.classifier, square=0.0)),
     "no distorted images": replace(MNIST, augmentation=AugmentationRecipe()),
+    "no drawn digits": replace(MNIST, augmentation=replace(MNIST.augmentation, drawn_digits=0.0)),
+    "all images with their maps": replace(MNIST, map_dropout=0.0),
+    "no latent maps": replace(MNIST, spec=replace(MNIST.spec, latent_maps=()), map_dropout=0.0),
     "discriminator at the model's rate": replace(
         MNIST, discriminator=replace(MNIST.discriminator, learning_rate_factor=1.0)
     ),

@@ -15,7 +15,7 @@ from cvae_cli.cli import options
 from cvae_cli.cli.console import make_console, print_warning, shown_path, verbosity, visible
 from cvae_cli.cli.progress import PLAIN_SECONDS, ProgressDisplay
 from cvae_cli.cli.signals import StopRequest
-from cvae_cli.data.catalogue import DEFAULT_SIZE, NAMES, SIZES
+from cvae_cli.data.catalogue import DEFAULT_SIZE, LARGEST_UNASKED, NAMES, SIZES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,8 +55,8 @@ _OUT_VARIABLE = "CVAE_TRAIN_OUT"
     "--image-size",
     type=click.Choice([str(size) for size in SIZES]),
     callback=lambda ctx, param, value: value and int(value),
-    help="Height and width in pixels of what the model of a FOLDER draws.  [default: that of the images, "
-    f"else {DEFAULT_SIZE}]",
+    help="Height and width in pixels of what the model of a FOLDER draws.  [default: that of the images "
+    f"up to {LARGEST_UNASKED}, else {DEFAULT_SIZE}]",
 )
 @click.option(
     "--channels",

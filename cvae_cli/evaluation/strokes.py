@@ -20,6 +20,8 @@ from skimage.morphology import skeletonize
 from torch import Tensor
 from torch.nn import functional as F
 
+from cvae_cli.model.canvas import images_at_once
+
 _SCALE = 4
 _THRESHOLD = 0.5
 """Foreground is brighter than this share of the way from the darkest to the brightest pixel."""
@@ -45,7 +47,7 @@ def measure(images: Tensor) -> Strokes:
     Args:
         images: (N, 1, H, W) uint8.
     """
-    parts = [_measure(part) for part in images.split(_CHUNK)]
+    parts = [_measure(part) for part in images.split(images_at_once(_CHUNK, images.shape[-1]))]
     return Strokes(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from cvae_cli.model.canvas import images_at_once
+
 WIDTHS = (24, 32, 48)
 """Channels of the feature maps at 1/1, 1/2 and 1/2 of the image."""
 MIN_STEPS, MAX_STEPS = 200, 1500
 _EPOCHS = 10
-_BATCH = 128
+_BATCH, _LEAST_BATCH = 128, 16
 _LEARNING_RATE = 4e-3
 
 
@@ -71,7 +73,8 @@ def train_blemishes(
     """
     channels = images.shape[1]
     network = BlemishNetwork(channels, training=True).to(device)
-    batch, steps = max(2, min(_BATCH, len(images) // 8)), count_steps(len(images))
+    most = min(_BATCH, max(_LEAST_BATCH, images_at_once(4 * _BATCH, images.shape[-1])))
+    batch, steps = max(2, min(most, len(images) // 8)), count_steps(len(images))
     optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
     order = torch.empty(0, dtype=torch.int64)

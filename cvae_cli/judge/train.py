@@ -23,7 +23,7 @@ from cvae_cli.judge.network import JudgeNetwork, JudgeSpec
 from cvae_cli.judge.predict import Judge
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import images_at_once
-from cvae_cli.model.device import bf16_is_fast, resolve_device
+from cvae_cli.model.device import bf16_is_fast, resolve_device, use_full_fp32
 
 SEED = 777
 _BATCH = 128
@@ -125,6 +125,7 @@ def train_judge(
         The file.
     """
     where = resolve_device(device)
+    use_full_fp32(where)
     began = time.monotonic()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -137,7 +138,7 @@ def train_judge(
             .to(memory_format=torch.channels_last)
             .to(where)
         )
-        batch = max(1, min(_BATCH, len(data) // 8))
+        batch = max(1, min(_BATCH >> (len(spec.widths) - len(schedule.widths)), len(data) // 8))
         # At least a minimum of steps, however few the images.
         epochs = max(epochs or schedule.epochs, -(-MIN_STEPS // (len(data) // batch)))
         own_steps = epochs * (len(data) // batch)

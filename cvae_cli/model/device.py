@@ -44,10 +44,9 @@ def use_full_fp32(device: torch.device) -> None:
     pictures would differ from those of other machines by more than a grey level.
     """
     if device.type == "cuda":
-        # All that cuDNN computes, or reading the older switch for it would be an error from now on.
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-        torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        # By the older switches: once the newer ones are set, reading the older is an error.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def bf16_is_fast(device: torch.device) -> bool:

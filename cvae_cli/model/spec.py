@@ -146,7 +146,7 @@ class ModelSpec:
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
                 raise WeightsError(f"spec: {name} must be a whole number from 1 to 4096")
         if not 4 <= len(self.widths) <= (4 if self.arch == "resnet18" else 6):
-            raise WeightsError("spec: widths must be four whole numbers from 1 to 4096, or up to six")
+            raise WeightsError("spec: widths must be four to six whole numbers, four for resnet18")
         wanted = len(self.widths)
         for name, count in (("widths", wanted), ("decoder_widths", wanted if self.arch == "residual" else 0)):
             widths = getattr(self, name)

@@ -33,7 +33,7 @@ class ConditionalVAE(nn.Module):
     are (B,) int64.
 
     With latent maps (:mod:`cvae_cli.model.latent_maps`) it is a hierarchy of three levels: the vector, and
-    maps at 1/4 and 1/2 of the canvas.
+    maps at twice and at four times the coarsest feature maps.
 
     Latent vectors of all labels share a mean and nearly share a covariance (:class:`LatentAlignment`): a
     latent says where an image lies among those of its class.

@@ -42,7 +42,7 @@ def pretrain_classifier(
         bf16: whether to compute in 16 bits.
         progress: called after each step with the number of steps done and in all.
     """
-    batch = min(_BATCH, len(y))
+    batch = min(_BATCH >> (recipe.spec.depth - 3), len(y))  # deeper ones are for larger images
     steps = recipe.classifier.pretrain_epochs * max(len(y) // batch, recipe.min_steps // _MIN_STEPS_SHARE)
     steps = max(steps, min(recipe.classifier.pretrain_steps, _MOST_EPOCHS * (len(y) // batch)))
     network = classifier

@@ -53,6 +53,12 @@ for ``xla`` and other strategies whose package is missing)."""
 _LOGGERS = ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric")
 _PATIENCE = timedelta(hours=6)
 """How long processes that train together wait for each other."""
+_DDP: dict[str, dict[str, bool]] = {
+    "ddp": {},
+    "ddp_find_unused_parameters_true": {"find_unused_parameters": True},
+    "ddp_find_unused_parameters_false": {"find_unused_parameters": False},
+}
+"""Lightning's names for this strategy, and what they stand for."""
 _MAJOR = int(pl.__version__.split(".")[0])
 
 
@@ -70,9 +76,10 @@ def strategy(asked: str, processes: int) -> Any:
     if any(word in asked for word in ("spawn", "fork", "notebook")):
         # Everything would have to be pickled, and what the processes find out would be lost with them.
         raise UserError(f"--strategy {asked}: processes that are spawned or forked cannot train; use ddp.")
-    if asked == "ddp" or (asked == "auto" and processes > 1):
+    name = "ddp" if asked == "auto" and processes > 1 else asked
+    if name in _DDP:
         # The others wait while one pre-trains the classifier, longer than NCCL's ten minutes.
-        return DDPStrategy(timeout=_PATIENCE)
+        return DDPStrategy(timeout=_PATIENCE, **_DDP[name])
     if asked != "auto":
         return asked
     return "auto" if _MAJOR >= 2 else None
@@ -127,15 +134,17 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Undo what Lightning leaves behind after training on several processes.
+    """Undo what Lightning leaves behind after training on several processes, and what training sets.
 
     With its ``LOCAL_RANK`` in the environment, and still in its process group, the next training in this
     process would wait for others that are gone.
     """
     environment, had_group = dict(os.environ), _has_process_group()
+    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     try:
         yield
     finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
         if _has_process_group() and not had_group:
             torch.distributed.destroy_process_group()
         for name in os.environ.keys() - environment.keys():

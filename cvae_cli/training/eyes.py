@@ -71,12 +71,12 @@ class EfficientNetLite0(nn.Module):
         self.eval().requires_grad_(False)
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """Feature maps, float32, of (B, 3, H, W) in [0, 1].
+        """Feature maps, float32, of (B, 1 or 3, H, W) in [0, 1]; grey is looked at as grey RGB.
 
         Always in fp32: the gradients of its depthwise convolutions take three times as long in bf16.
         """
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
+            x = x.float().expand(-1, 3, -1, -1)
             if x.shape[-1] < _SIDE:
                 x = F.interpolate(x, size=(_SIDE, _SIDE), mode="bilinear", align_corners=False)
             x = x.contiguous(memory_format=torch.channels_last)

@@ -148,9 +148,13 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
             return
         spec, model = self.recipe.spec, self.objective.networks.ema
         images, y = images[:_PICTURE_ROWS], y[:_PICTURE_ROWS]
-        latent = model.infer(to_canvas(images, spec.canvas_size), y)
-        every = torch.arange(spec.num_classes, device=y.device).expand(len(y), -1)
-        tiles = from_canvas(model.relabel(latent, y, every), spec.image_size)  # (N, K, C, H, W)
+        every = torch.arange(spec.num_classes, device=y.device)[None]
+        drawn = []
+        # One at a time: the tiles of ten large images under many labels would fill the memory.
+        for image, own in zip(images.split(1), y.split(1), strict=True):
+            latent = model.infer(to_canvas(image, spec.canvas_size), own)
+            drawn.append(from_canvas(model.relabel(latent, own, every), spec.image_size))
+        tiles = torch.cat(drawn)  # (N, K, C, H, W)
         own = tiles[torch.arange(len(y)), y]
         rows = torch.cat([images[:, None], tiles], dim=1)
         writer.add_image("reconstruction", _mosaic(torch.stack([images, own])), self.current_epoch)

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from cvae_cli.data import datasets, folders, pairs
-from cvae_cli.data.drawn_digits import draw_digits
-from cvae_cli.data.labelled import SPLIT_SEED, LabelledImages, hold_out, together
+from cvae_cli.data.labelled import SPLIT_SEED, LabelledImages, hold_out
 from cvae_cli.errors import UserError
 from cvae_cli.training import eyes, recipes
 from cvae_cli.training.callbacks import TrainObserver
@@ -118,11 +117,7 @@ def _known(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Labe
         )
     recipe = _with_options(RECIPES[options.data], options, observer)
     full = datasets.load(options.data, options.data_dir, train=True)
-    training, validation = hold_out(full, recipe.validation_images)
-    if recipe.augmentation.drawn_digits:
-        count = round(recipe.augmentation.drawn_digits * len(training))
-        training = together(training, draw_digits(count, options.seed))
-    return recipe, training, validation
+    return recipe, *hold_out(full, recipe.validation_images)
 
 
 def _own(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, LabelledImages, LabelledImages]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cvae_cli.data.catalogue import CLASSES
+from cvae_cli.data.catalogue import CLASSES, LARGEST_UNASKED
 from cvae_cli.model.spec import ImageKind, ModelSpec
 from cvae_cli.training.recipe import (
     AlignmentRecipe,
@@ -119,7 +119,7 @@ CIFAR10 = Recipe(
 )
 
 PHOTOGRAPHS = replace(CIFAR10, discriminator=replace(CIFAR10.discriminator, eyes="imagenet"))
-"""Of one's own."""
+"""Photographs of the user's own."""
 
 SILHOUETTES = replace(
     STROKES,
@@ -160,6 +160,7 @@ _MIN_STEPS = 200
 _FEW_IMAGES = 500
 """Up to which training on a folder is a matter of minutes, on two cores."""
 _EPOCHS_OF_FEW, _STEPS_OF_FEW = 16, 80
+_LEAST_SHARE = 0.25
 _PATIENCE = 5
 _PRIOR_WORK_EPOCHS = {"mnist": 50}
 """Epochs of the prior work where they were not 30."""
@@ -189,12 +190,18 @@ def for_images(
         widths=recipe.spec.widths[:1] * deeper + recipe.spec.widths,
         decoder_widths=recipe.spec.decoder_widths[:1] * deeper + recipe.spec.decoder_widths,
     )
-    batch_size = max(8, recipe.batch_size >> deeper)
-    recipe = replace(recipe, spec=spec, min_steps=_MIN_STEPS, batch_size=batch_size)
+    recipe = replace(
+        recipe,
+        spec=spec,
+        min_steps=_MIN_STEPS,
+        batch_size=recipe.batch_size >> deeper,
+        loss=_for_canvas(recipe.loss, canvas),
+        fine_tuning=recipe.fine_tuning and _for_canvas(recipe.fine_tuning, canvas),
+    )
     if count is not None and count <= _FEW_IMAGES:
         # Larger canvases take longer; what their many pixels need more steps for, few images do not hold.
-        steps = round(_STEPS_OF_FEW * min(1.0, (32 / canvas) ** 2))
-        pretrain_steps = min(recipe.classifier.pretrain_steps, 2 * steps)
+        steps = round(_STEPS_OF_FEW * max(_LEAST_SHARE, min(1.0, (32 / canvas) ** 2)))
+        pretrain_steps = min(recipe.classifier.pretrain_steps, 2 * _STEPS_OF_FEW)
         recipe = replace(
             recipe,
             epochs=_EPOCHS_OF_FEW,
@@ -203,6 +210,12 @@ def for_images(
             classifier=replace(recipe.classifier, pretrain_steps=pretrain_steps),
         )
     return recipe
+
+
+def _for_canvas(loss: LossWeights, canvas: int) -> LossWeights:
+    """Weights for larger canvases: sums over pixels grow, and would drown what is asked of tiles."""
+    share = min(1.0, (LARGEST_UNASKED / canvas) ** 2)
+    return replace(loss, recon=share * loss.recon, kl=share * loss.kl, sharpness=share * loss.sharpness)
 
 
 def with_these_eyes(recipe: Recipe, *, imagenet: bool) -> Recipe:

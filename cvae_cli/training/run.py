@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, Sampler, WeightedRandomSampler
 
 from cvae_cli import storage
-from cvae_cli.data.labelled import LabelledImages
+from cvae_cli.data.drawn_digits import draw_digits
+from cvae_cli.data.labelled import LabelledImages, together
 from cvae_cli.data.pairs import WithCounterparts
 from cvae_cli.errors import DataError, UserError
 from cvae_cli.model import registry
 from cvae_cli.model.canvas import images_at_once
-from cvae_cli.model.device import resolve_device
+from cvae_cli.model.device import resolve_device, use_full_fp32
 from cvae_cli.training import compat
 from cvae_cli.training.callbacks import (
     Checkpoints,
@@ -151,6 +152,7 @@ def train(
         UserError: options that do not work together or on this machine, or a folder of another run.
     """
     _check(recipe, data, options)
+    data = replace(data, training=_with_drawn_digits(data.training, recipe, options.seed))
     description = describe_run(data.data_set, options.seed, recipe)
     main_process = compat.is_main_process()
     if main_process:
@@ -168,6 +170,7 @@ def train(
     )
     callbacks = [UpdateEma(), export, Report(observer, run_folder, epochs), checkpoints, stop]
     with compat.restored(), compat.quiet(), compat.seeded(options.seed):
+        use_full_fp32(resolve_device(options.device))
         module = TrainingModule(recipe, data.training, stop.watched(observer.pretraining), seed=options.seed)
         trainer = _trainer(recipe, options, epochs, run_folder, callbacks)
         if main_process:
@@ -212,6 +215,12 @@ def _check(recipe: Recipe, data: TrainingData, options: TrainerOptions) -> None:
             f"{len(data.training)} training images do not fill one batch of {recipe.batch_size}; "
             "choose a smaller --batch-size."
         )
+
+
+def _with_drawn_digits(training: LabelledImages, recipe: Recipe, seed: int) -> LabelledImages:
+    """Training images, and digits drawn by a program if the recipe asks for some."""
+    count = round(recipe.augmentation.drawn_digits * len(training))
+    return together(training, draw_digits(count, seed)) if count else training
 
 
 def _trainer(recipe: Recipe, options: TrainerOptions, epochs: int, folder: Path, callbacks: list[Any]) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cvae_cli import storage
-from cvae_cli.errors import OutputError, UserError
+from cvae_cli.errors import OutputError, UserError, WeightsError
 from cvae_cli.training.recipe import Recipe
 
 CHECKPOINT = "last.ckpt"
@@ -59,11 +59,40 @@ def check_run_folder(folder: Path, description: dict[str, Any], *, resume: bool)
     wanted = json.loads(json.dumps(description))
     if isinstance(found, dict) and _is_same_data(str(found.get("data", "")), wanted["data"]):
         wanted["data"] = found["data"]
-    if found != wanted:
+        found["recipe"] = _as_now(found.get("recipe"))
+    if found == wanted:
+        return
+    if isinstance(found, dict) and found == {**wanted, "recipe": _with_eyes_of(found, wanted["recipe"])}:
+        was = "with" if _eyes_of(found["recipe"]) == "imagenet" else "without"
         raise UserError(
-            f"{folder}: this run was started with other data, another seed, batch size, learning rate or "
-            "recipe; repeat its command, with --resume added."
+            f"{folder}: this run was started {was} the extra [photographs], and can only go on likewise."
         )
+    raise UserError(
+        f"{folder}: this run was started with other data, another seed, batch size, learning rate or "
+        "recipe; repeat its command, with --resume added."
+    )
+
+
+def _as_now(recipe: Any) -> Any:
+    """A recipe of an earlier version with what has been added since, which changes nothing by default."""
+    try:
+        return json.loads(json.dumps(Recipe.from_dict(recipe).to_dict()))
+    except (WeightsError, TypeError, KeyError, AttributeError):
+        return recipe
+
+
+def _eyes_of(recipe: Any) -> str:
+    """Through which features the discriminators of a recipe, as a dict, see."""
+    return str(recipe["discriminator"]["eyes"])
+
+
+def _with_eyes_of(found: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with the eyes of another one."""
+    try:
+        eyes = _eyes_of(found["recipe"])
+    except (KeyError, TypeError):
+        return recipe
+    return {**recipe, "discriminator": {**recipe["discriminator"], "eyes": eyes}}
 
 
 def _is_same_data(one: str, other: str) -> bool:

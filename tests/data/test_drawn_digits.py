@@ -21,7 +21,7 @@ def test_drawn_digits_have_about_as_much_ink_as_scanned_ones() -> None:
     assert ink.max() > 3 * ink.min()
 
 
-def test_their_hands_are_not_those_of_another_digit() -> None:
+def test_labels_match_what_is_drawn() -> None:
     """Zeros have a hole, ones have not: labels belong to what is drawn."""
     digits = draw_digits(100, 0)
     middle = digits.images[:, 0, 13:15, 13:15].float().mean(dim=(1, 2))

@@ -48,18 +48,18 @@ def test_no_such_device(monkeypatch: pytest.MonkeyPatch, name: str, says: str) -
 
 
 def test_fp32_is_fp32_on_a_gpu_and_settings_stay_where_there_is_none() -> None:
-    kinds = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [kind.fp32_precision for kind in kinds]
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
     try:
-        for kind in kinds:
-            kind.fp32_precision = "tf32"
+        for switch in switches:
+            switch.allow_tf32 = True
         use_full_fp32(torch.device("cpu"))
-        assert [kind.fp32_precision for kind in kinds] == ["tf32"] * 3
+        assert [switch.allow_tf32 for switch in switches] == [True, True]
         use_full_fp32(torch.device("cuda"))
-        assert [kind.fp32_precision for kind in kinds] == ["ieee"] * 3
+        assert [switch.allow_tf32 for switch in switches] == [False, False]
     finally:
-        for kind, value in zip(kinds, before, strict=True):
-            kind.fp32_precision = value
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def test_odd_tiles_are_named_and_may_be_left_out(examples: Path, tmp_path: Path)
         assert tuple(realism) == outcome.targets
         assert set(outcome.judged_odd) == {name for name, share in realism.items() if share < ODD}
     odd = {(outcome.path, name) for outcome in every for name in outcome.judged_odd}
+    assert odd
     assert ("7/chalk.png", "2") not in odd
     assert len(odd) < 0.2 * 216
     before = set(tree(out))

@@ -29,6 +29,9 @@ def test_options_in_the_words_of_each_lightning(
     for together in (compat.strategy("auto", 2), compat.strategy("ddp", 2)):
         assert type(together).__name__ == "DDPStrategy"
         assert together._timeout.total_seconds() > 3600
+    unused = compat.strategy("ddp_find_unused_parameters_true", 2)
+    assert unused._ddp_kwargs["find_unused_parameters"] is True
+    assert unused._timeout.total_seconds() > 3600
     assert compat.strategy("fsdp", 1) == "fsdp"
     with pytest.raises(UserError, match="use ddp"):
         compat.strategy("ddp_spawn", 2)

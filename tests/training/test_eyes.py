@@ -44,6 +44,14 @@ def test_small_photographs_are_enlarged_and_gradients_reach_them() -> None:
         assert all(each.dtype == torch.float32 for each in network.maps(x))
 
 
+@needs_weights
+def test_grey_photographs_are_seen_as_grey_rgb() -> None:
+    network, grey = load_eyes(), torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        pairs = zip(network.maps(grey), network.maps(grey.expand(-1, 3, -1, -1)), strict=True)
+        assert all(torch.equal(alone, rgb) for alone, rgb in pairs)
+
+
 @pytest.mark.parametrize("content", [None, b"not weights"])
 def test_missing_and_damaged_weights_are_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None

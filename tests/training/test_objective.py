@@ -65,7 +65,18 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("recipe", [DIGITS, PHOTOS], ids=["digits", "photographs"])
+def seen_with(recipe: Recipe, eyes: str) -> Recipe:
+    return replace(recipe, discriminator=replace(recipe.discriminator, eyes=eyes))
+
+
+needs_eyes = pytest.mark.skipif(not are_installed(), reason="without the extra [photographs]")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [DIGITS, PHOTOS, pytest.param(seen_with(PHOTOS, "imagenet"), marks=needs_eyes)],
+    ids=["digits", "photographs", "photographs seen by ImageNet's features"],
+)
 def test_no_step_waits_for_the_device(recipe: Recipe) -> None:
     objective = build(recipe)
     images, y = images_of(recipe)
@@ -81,11 +92,11 @@ def test_no_step_waits_for_the_device(recipe: Recipe) -> None:
 
 def test_without_their_maps_images_are_drawn_from_the_vector_alone() -> None:
     recipe = replace(DIGITS, map_dropout=1.0)
-    assert float(build(recipe).training_terms(*images_of(recipe))["kl_maps"].detach()) == 0.0
     objective = build(recipe)
     for latent_map in objective.networks.model.decoder.maps:  # type: ignore[union-attr]
         torch.nn.init.ones_(latent_map.posterior.weight)  # type: ignore[union-attr, arg-type]
     terms = objective.training_terms(*images_of(recipe))
+    assert float(terms["kl_maps"].detach()) == 0.0
     terms["loss"].backward()
     assert all(
         value.grad is None or not value.grad.any()
@@ -245,6 +256,14 @@ def test_fine_tuning_trains_the_decoder_alone() -> None:
     assert not all(torch.equal(value, moving[name]) for name, value in state("decoder").items())
     # Every parameter has a gradient, which training on several processes waits for.
     assert all(value.grad is not None for value in networks.model.encoder.parameters())
+
+
+@needs_eyes
+def test_grey_photographs_are_trained_with_the_features_of_imagenet() -> None:
+    recipe = small_recipe(recipes.for_images(ImageKind.PHOTOGRAPHS, ("a", "b"), 32, 1))
+    assert recipe.discriminator.eyes == "imagenet"
+    terms = build(recipe).training_terms(*images_of(recipe))
+    assert all(bool(value.isfinite()) for value in terms.values()), terms
 
 
 @pytest.mark.parametrize("kind", ImageKind)

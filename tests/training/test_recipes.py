@@ -27,6 +27,29 @@ def test_own_images_get_the_recipe_of_their_kind(kind: ImageKind) -> None:
     assert Recipe.from_dict(recipe.to_dict()) == recipe
 
 
+@pytest.mark.parametrize("kind", ImageKind)
+def test_few_large_images_are_learned_in_no_fewer_steps_than_the_least(kind: ImageKind) -> None:
+    channels = 3 if kind is ImageKind.PHOTOGRAPHS else 1
+    few = {size: recipes.for_images(kind, ("a", "b"), size, channels, count=300) for size in SIZES}
+    assert [few[size].min_steps for size in (32, 64, 128, 256)] == [80, 20, 20, 20]
+    assert {recipe.classifier.pretrain_steps for recipe in few.values()} == {
+        few[32].classifier.pretrain_steps
+    }
+
+
+def test_what_is_summed_over_pixels_does_not_drown_the_label_in_large_images() -> None:
+    losses = {size: recipes.for_images(ImageKind.PHOTOGRAPHS, ("a", "b"), size, 3) for size in (32, 64, 256)}
+    assert losses[32].loss == losses[64].loss
+    for small, large in (
+        (losses[64].loss, losses[256].loss),
+        (losses[64].fine_tuning, losses[256].fine_tuning),
+    ):
+        assert small is not None
+        assert large is not None
+        assert (large.recon, large.kl) == (small.recon / 16, small.kl / 16)
+        assert (large.target, large.realism) == (small.target, small.realism)
+
+
 def test_without_the_features_of_imagenet_the_classifier_has_to_do() -> None:
     photographs = recipes.for_images(ImageKind.PHOTOGRAPHS, ("a", "b"), 32, 3)
     assert photographs.discriminator.eyes == "imagenet"

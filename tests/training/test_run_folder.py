@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cvae_cli.errors import OutputError, UserError
-from cvae_cli.training.recipes import MNIST
+from cvae_cli.training.recipes import CIFAR10, MNIST, PHOTOGRAPHS
 from cvae_cli.training.run_folder import (
     check_run_folder,
     choose_run_folder,
@@ -52,6 +53,27 @@ def test_only_the_same_run_is_resumed(tmp_path: Path) -> None:
     (tmp_path / "junk").mkdir()
     with pytest.raises(UserError, match="not a run folder"):
         check_run_folder(tmp_path / "junk", RUN, resume=True)
+
+
+def test_a_run_from_before_there_was_an_option_goes_on(tmp_path: Path) -> None:
+    raw = json.loads(json.dumps(describe_run("cifar10", 0, CIFAR10)))
+    del raw["recipe"]["map_dropout"], raw["recipe"]["discriminator"]["eyes"]
+    create_run_folder(tmp_path / "run", raw, resume=False)
+    check_run_folder(tmp_path / "run", describe_run("cifar10", 0, CIFAR10), resume=True)
+    for junk in ({}, None, {"spec": 1}, {**raw["recipe"], "no_such": 1}):
+        folder = tmp_path / str(id(junk))
+        create_run_folder(folder, {**raw, "recipe": junk}, resume=False)
+        with pytest.raises(UserError, match="other data, another seed"):
+            check_run_folder(folder, describe_run("cifar10", 0, CIFAR10), resume=True)
+
+
+def test_an_extra_that_came_or_went_is_named(tmp_path: Path) -> None:
+    create_run_folder(tmp_path / "run", describe_run("pets", 0, PHOTOGRAPHS), resume=False)
+    with pytest.raises(UserError, match=r"started with the extra \[photographs\]"):
+        check_run_folder(tmp_path / "run", describe_run("pets", 0, CIFAR10), resume=True)
+    create_run_folder(tmp_path / "other", describe_run("pets", 0, CIFAR10), resume=False)
+    with pytest.raises(UserError, match=r"started without the extra \[photographs\]"):
+        check_run_folder(tmp_path / "other", describe_run("pets", 0, PHOTOGRAPHS), resume=True)
 
 
 def test_a_run_is_resumed_whatever_the_spelling_of_its_data(
