@@ -14,6 +14,7 @@ from cvae_cli.errors import WeightsError
 from cvae_cli.judge.bank import FeatureBank
 from cvae_cli.judge.blemishes import BlemishNetwork
 from cvae_cli.model.spec import from_plain, to_plain
+from cvae_cli.model.whitened import WhitenedClassifier
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class JudgeSpec:
         image_size: height and width of its images in pixels.
         channels: 1 (grey) or 3 (RGB).
         widths: channels of the feature maps at 1/1, 1/2, 1/4 and so on of the image; the last is the
-            number of features.
+            number of features. With ``patch``: at 1/2, 1/4 and so on.
+        patch: side in pixels of the patches that a :class:`~cvae_cli.model.whitened.WhitenedClassifier`
+            begins with; 0 for plain convolutions.
         bank: images of each class in its bank of real images; empty for a judge without one, as older
             ones are.
         blemish_widths: channels of the feature maps of its network for blemishes; empty for none.
@@ -35,6 +38,7 @@ class JudgeSpec:
     image_size: int
     channels: int
     widths: tuple[int, ...] = (32, 64, 128)
+    patch: int = 0
     bank: tuple[int, ...] = ()
     blemish_widths: tuple[int, ...] = ()
 
@@ -55,6 +59,8 @@ class JudgeSpec:
             raise WeightsError("spec: widths must be three to six numbers")
         if not all(whole(width, 4096) for width in widths):
             raise WeightsError("spec: widths must be whole numbers from 1 to 4096")
+        if self.patch and not whole(self.patch, 8):
+            raise WeightsError("spec: patch must be a whole number from 0 to 8")
         bank, blemishes = self.bank, self.blemish_widths
         if not isinstance(bank, tuple) or len(bank) not in (0, len(self.classes)):
             raise WeightsError("spec: bank must be one number for each class, or none")
@@ -67,7 +73,8 @@ class JudgeSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON takes it; without a bank, as judges had before there were any."""
-        return {key: value for key, value in to_plain(self).items() if value != []}
+        plain = to_plain(self)
+        return {key: value for key, value in plain.items() if value != [] and (key, value) != ("patch", 0)}
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> JudgeSpec:
@@ -76,7 +83,10 @@ class JudgeSpec:
 
 
 class JudgeNetwork(nn.Module):
-    """Convolutions, pooling, and one linear layer over the features; beside them what sees broken tiles."""
+    """Convolutions, pooling, and one linear layer over the features; beside them what sees broken tiles.
+
+    For photographs the convolutions are those of a whitened classifier, of another shape than any in a model.
+    """
 
     def __init__(self, spec: JudgeSpec, *, training: bool = False, dropout: float = 0.0) -> None:
         """Build the network; with batch normalisation, and dropout before the head, only for training.
@@ -90,11 +100,16 @@ class JudgeNetwork(nn.Module):
             conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not training)
             return nn.Sequential(conv, nn.BatchNorm2d(outputs)) if training else conv
 
-        first, *others = spec.widths
-        self.convolutions = nn.ModuleList([convolution(spec.channels, first)])
-        for inputs, outputs in pairwise(spec.widths):
-            self.convolutions += [convolution(inputs, outputs), convolution(outputs, outputs)]
-        self.head = nn.Linear(others[-1], len(spec.classes))
+        self.whitened: WhitenedClassifier | None = None
+        if spec.patch:
+            self.whitened = WhitenedClassifier(
+                spec.channels, spec.widths, len(spec.classes), patch=spec.patch
+            )
+        else:
+            self.convolutions = nn.ModuleList([convolution(spec.channels, spec.widths[0])])
+            for inputs, outputs in pairwise(spec.widths):
+                self.convolutions += [convolution(inputs, outputs), convolution(outputs, outputs)]
+            self.head = nn.Linear(spec.widths[-1], len(spec.classes))
         self.dropout = dropout
         self.bank: FeatureBank | None = None
         self.blemishes: BlemishNetwork | None = None
@@ -105,7 +120,9 @@ class JudgeNetwork(nn.Module):
                 self.blemishes = BlemishNetwork(spec.channels, spec.blemish_widths)
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] to (B, D) features, not negative."""
+        """(B, C, H, W) in [0, 1] to (B, D) features."""
+        if self.whitened is not None:
+            return self.whitened.features(x)
         for number, convolution in enumerate(self.convolutions):
             x = F.relu(convolution(x))
             if number % 2 == 0 and number < len(self.convolutions) - 1:
@@ -114,10 +131,23 @@ class JudgeNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, (B, K)."""
-        return self.head(F.dropout(self.features(x), self.dropout, self.training))
+        return self.classify(F.dropout(self.features(x), self.dropout, self.training))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits, (B, K), of features (B, D)."""
+        head = self.head if self.whitened is None else self.whitened.head
+        logits: Tensor = head(features)
+        return logits
+
+    def take_layers(self, other: JudgeNetwork) -> None:
+        """Use the layers of another judge of the same shape, apart from what sees broken tiles."""
+        if self.whitened is not None:
+            self.whitened = other.whitened
+        else:
+            self.convolutions, self.head = other.convolutions, other.head
 
     def fold(self, spec: JudgeSpec) -> JudgeNetwork:
-        """The same function without batch normalisation."""
+        """The same function without batch normalisation; of plain convolutions."""
         self.eval()
         folded = JudgeNetwork(spec).eval()
         for number, pair in enumerate(self.convolutions):

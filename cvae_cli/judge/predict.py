@@ -103,7 +103,7 @@ class Judge:
             with torch.inference_mode():
                 x = x.contiguous(memory_format=torch.channels_last)
                 features = self.network.features(x)
-                probabilities = self.network.head(features).softmax(dim=1)
+                probabilities = self.network.classify(features).softmax(dim=1)
                 looks = self.network.blemishes
                 blemishes = features.new_zeros(size) if looks is None else looks(x)
             return tuple(one[:count].cpu().numpy() for one in (probabilities, features, blemishes))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cvae_cli import __version__
-from cvae_cli.data.augment import random_affine, random_cutout, random_flip, random_shift
+from cvae_cli.data.augment import random_affine
+from cvae_cli.data.fitting import Fitting, fit, temperature
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.judge.bank import fill_bank, split_images
 from cvae_cli.judge.blemishes import WIDTHS, count_steps, train_blemishes
@@ -34,60 +35,28 @@ MIN_STEPS = 400
 
 @dataclass(frozen=True)
 class _Schedule:
-    """How a judge of one kind of images is trained."""
+    """How a judge of grey images is trained: one cycle of the learning rate (Smith & Topin 2018)."""
 
-    widths: tuple[int, ...]
-    epochs: int
-    optimizer: str
-    learning_rate: float
-    smoothing: float
-    """Of the labels (Szegedy et al. 2016)."""
-    dropout: float
-    augmentation: dict[str, Any]
-
-    def widths_for(self, size: int) -> tuple[int, ...]:
-        """Those for images of a size: large ones are halved more often, with few channels at first."""
-        narrow: list[int] = []
-        while (size := size // 2) > 32:
-            narrow.insert(0, max(_NARROWEST, self.widths[0] >> len(narrow) + 1))
-        return (*narrow, *self.widths)
+    widths: tuple[int, ...] = (32, 64, 128)
+    epochs: int = 8
+    learning_rate: float = 4e-3
+    dropout: float = 0.3
+    degrees: float = 12.0
+    scale: float = 0.1
+    shift: float = 0.07
+    shear: float = 0.15
 
     def augment(self, x: Tensor) -> Tensor:
         """Training images, (B, C, H, W), randomly changed."""
-        if "pixels" in self.augmentation:
-            moved = random_shift(random_flip(x), self.augmentation["pixels"])
-            # A quarter of the side; without it, this many epochs would memorise the images.
-            return random_cutout(moved, max(1, x.shape[-1] // 4)) if self.augmentation["cutout"] else moved
-        return random_affine(x, **self.augmentation)
-
-    def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of a network."""
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(
-                network.parameters(), self.learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True
-            )
-        return torch.optim.AdamW(network.parameters(), self.learning_rate, weight_decay=0.01)
+        return random_affine(x, self.degrees, self.scale, self.shift, self.shear, outside="zeros")
 
 
-_GREY = _Schedule(
-    widths=(32, 64, 128),
-    epochs=8,
-    optimizer="adamw",
-    learning_rate=4e-3,
-    smoothing=0.0,
-    dropout=0.3,
-    augmentation={"degrees": 12.0, "scale": 0.1, "shift": 0.07, "shear": 0.15, "outside": "zeros"},
-)
-_RGB = _Schedule(
-    widths=(64, 128, 256, 256),
-    epochs=16,
-    optimizer="sgd",
-    learning_rate=0.1,
-    smoothing=0.1,
-    dropout=0.0,
-    # Whole pixels: rotating or scaling blurs a photograph of 32 pixels.
-    augmentation={"flips": True, "pixels": 3, "cutout": True},
-)
+_GREY = _Schedule()
+_RGB_WIDTHS, _RGB_PATCH, _RGB_EPOCHS = (64, 256, 384), 3, 16
+_CALIBRATION = 20
+"""One in so many photographs is held out, to measure how often the judge is right when it is so sure."""
+_ENOUGH = 200
+"""Images to calibrate on; with fewer nothing can be said."""
 
 
 def train_judge(
@@ -105,9 +74,9 @@ def train_judge(
 ) -> Path:
     """Train a judge on real images and write its weights.
 
-    One cycle of the learning rate (Smith & Topin 2018). Grey images are randomly rotated, scaled,
-    sheared and shifted a little; photographs are shifted, mirrored and partly cut out. Nothing is
-    selected: the last weights are the judge. Then it gets its bank of real images.
+    Grey images are randomly rotated, scaled, sheared and shifted a little; photographs are shifted and
+    mirrored (:mod:`cvae_cli.data.fitting`), and their judge is calibrated. Nothing is selected: the last
+    weights are the judge. Then it gets its bank of real images.
 
     Args:
         data: real training images.
@@ -127,43 +96,20 @@ def train_judge(
     where = resolve_device(device)
     use_full_fp32(where)
     began = time.monotonic()
+    # What the bank and the network for blemishes need comes after the steps of the judge itself.
+    more = count_steps(len(data)) if data.images.shape[1] == 1 else 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        channels = data.images.shape[1]
-        schedule = _GREY if channels == 1 else _RGB
-        size = data.images.shape[-1]
-        spec = JudgeSpec(data.classes, size, channels, schedule.widths_for(size))
-        network = (
-            JudgeNetwork(spec, training=True, dropout=schedule.dropout)
-            .to(memory_format=torch.channels_last)
-            .to(where)
+        fitted = (_fit_grey if data.images.shape[1] == 1 else _fit_rgb)(
+            data, epochs, where, lambda done, steps: progress(done, steps + more)
         )
-        batch = max(1, min(_BATCH >> (len(spec.widths) - len(schedule.widths)), len(data) // 8))
-        # At least a minimum of steps, however few the images.
-        epochs = max(epochs or schedule.epochs, -(-MIN_STEPS // (len(data) // batch)))
-        own_steps = epochs * (len(data) // batch)
-        steps = own_steps + (count_steps(len(data)) if channels == 1 else 0)
-        optimizer = schedule.make_optimizer(network)
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate, total_steps=own_steps)
-        done = 0
-        network.train()
-        for _ in range(epochs):
-            order = torch.randperm(len(data))[: len(data) // batch * batch]
-            for chosen in order.split(batch):
-                x = schedule.augment(data.images[chosen].to(where).float() / 255)
-                with torch.autocast(where.type, torch.bfloat16, enabled=bf16_is_fast(where)):
-                    logits = network(x.contiguous(memory_format=torch.channels_last))
-                labels = data.labels[chosen].to(where)
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=schedule.smoothing)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                rate.step()
-                done += 1
-                progress(done, steps)
-        folded = network.cpu().fold(spec)
         judge, spec = with_bank(
-            folded, spec, data, seed=seed, device=where, progress=lambda more, _: progress(done + more, steps)
+            fitted.network,
+            fitted.spec,
+            data,
+            seed=seed,
+            device=where,
+            progress=lambda done, _: progress(fitted.steps + done, fitted.steps + more),
         )
 
     def export(metrics: dict[str, float]) -> None:
@@ -182,14 +128,9 @@ def train_judge(
             },
             training={
                 "images": len(data),
-                "epochs": epochs,
                 "seed": seed,
                 "minutes": round((time.monotonic() - began) / 60, 1),
-                "optimizer": schedule.optimizer,
-                "learning_rate": schedule.learning_rate,
-                "label_smoothing": schedule.smoothing,
-                "batch_size": batch,
-                "augmentation": schedule.augmentation,
+                **fitted.training,
             },
             licence="MIT",
             kind=KIND,
@@ -201,6 +142,94 @@ def train_judge(
         predicted = Judge(file, device=device).predict(test.images.numpy()).probabilities.argmax(axis=1)
         export({"test_accuracy": float((predicted == test.labels.numpy()).mean())})
     return file
+
+
+class _Fitted(NamedTuple):
+    """A judge without a bank.
+
+    Attributes:
+        network: in evaluation mode, without batch normalisation, on the CPU.
+        spec: of it.
+        steps: how many it took.
+        training: how it was trained, for its metadata.
+    """
+
+    network: JudgeNetwork
+    spec: JudgeSpec
+    steps: int
+    training: dict[str, Any]
+
+
+def _fit_grey(
+    data: LabelledImages, epochs: int | None, device: torch.device, progress: Callable[[int, int], None]
+) -> _Fitted:
+    """A judge of grey images."""
+    size = data.images.shape[-1]
+    spec = JudgeSpec(data.classes, size, 1, (*_narrow_widths(size, _GREY.widths[0]), *_GREY.widths))
+    network = JudgeNetwork(spec, training=True, dropout=_GREY.dropout)
+    network = network.to(memory_format=torch.channels_last).to(device)
+    batch = max(1, min(_BATCH >> (len(spec.widths) - len(_GREY.widths)), len(data) // 8))
+    # At least a minimum of steps, however few the images.
+    epochs = max(epochs or _GREY.epochs, -(-MIN_STEPS // (len(data) // batch)))
+    steps = epochs * (len(data) // batch)
+    optimizer = torch.optim.AdamW(network.parameters(), _GREY.learning_rate, weight_decay=0.01)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _GREY.learning_rate, total_steps=steps)
+    done = 0
+    network.train()
+    for _ in range(epochs):
+        order = torch.randperm(len(data))[: len(data) // batch * batch]
+        for chosen in order.split(batch):
+            x = _GREY.augment(data.images[chosen].to(device).float() / 255)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
+                logits = network(x.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits.float(), data.labels[chosen].to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rate.step()
+            done += 1
+            progress(done, steps)
+    training = {"epochs": epochs, "batch_size": batch, "schedule": asdict(_GREY)}
+    return _Fitted(network.cpu().fold(spec), spec, steps, training)
+
+
+def _fit_rgb(
+    data: LabelledImages, epochs: int | None, device: torch.device, progress: Callable[[int, int], None]
+) -> _Fitted:
+    """A judge of photographs, calibrated on images that are held out."""
+    size = data.images.shape[-1]
+    widths = (*_narrow_widths(size, _RGB_WIDTHS[0]), *_RGB_WIDTHS)
+    spec = JudgeSpec(data.classes, size, 3, widths, patch=_RGB_PATCH)
+    network = JudgeNetwork(spec).eval().to(memory_format=torch.channels_last).to(device)
+    assert network.whitened is not None
+    held = torch.arange(len(data)) % _CALIBRATION == 0 if len(data) >= _CALIBRATION * _ENOUGH else None
+    fitted = data if held is None else data.subset((~held).nonzero()[:, 0])
+    options = Fitting(epochs=epochs or _RGB_EPOCHS, min_steps=MIN_STEPS)
+    fit(
+        network.whitened,
+        options,
+        fitted.images,
+        fitted.labels,
+        prepare=lambda images: images.to(device).float() / 255,
+        bf16=bf16_is_fast(device),
+        progress=progress,
+    )
+    certainty = 1.0
+    if held is not None:
+        calibration = data.subset(held.nonzero()[:, 0])
+        logits = _in_parts(network, calibration, torch.arange(len(calibration)), device)
+        certainty = temperature(logits, calibration.labels)
+        network.whitened.head.weight.data /= certainty
+    training = {**asdict(options), "held_out": len(data) - len(fitted), "temperature": certainty}
+    return _Fitted(network.cpu(), spec, options.steps(len(fitted)), training)
+
+
+def _narrow_widths(size: int, first: int) -> tuple[int, ...]:
+    """Widths before the usual ones, for large images, which are halved more often."""
+    narrow: list[int] = []
+    while (size := size // 2) > 32:
+        narrow.insert(0, max(_NARROWEST, first >> len(narrow) + 1))
+    return tuple(narrow)
 
 
 def with_bank(
@@ -242,7 +271,7 @@ def with_bank(
     bank = fill_bank(split, features, others, logits)
     spec = replace(spec, bank=bank.counts, blemish_widths=WIDTHS if blemishes is not None else ())
     found = JudgeNetwork(spec).eval()
-    found.convolutions, found.head = judge.cpu().convolutions, judge.head
+    found.take_layers(judge.cpu())
     found.bank, found.blemishes = bank, blemishes
     return found, spec
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cvae_cli.model.spec import ModelSpec
+from cvae_cli.model.whitened import WhitenedClassifier
+
+
+def make_classifier(spec: ModelSpec) -> nn.Module:
+    """The classifier that a spec describes, with random weights."""
+    if spec.classifier == "whitened":
+        return WhitenedClassifier(spec.channels, classifier_widths(spec), spec.num_classes)
+    return ResidualClassifier(spec) if spec.arch == "residual" else Classifier(spec)
 
 
 def classifier_widths(spec: ModelSpec) -> tuple[int, ...]:
     """Channels of a classifier's feature maps at 1/2, 1/4 and so on of the canvas."""
-    return tuple(spec.classifier_width * min(2**number, 4) for number in range(spec.depth))
+    growth = 4 if spec.classifier == "whitened" else 2
+    return tuple(spec.classifier_width * min(growth**number, 4) for number in range(spec.depth))
 
 
 class Classifier(nn.Module):
@@ -72,9 +77,8 @@ class Classifier(nn.Module):
 class ResidualClassifier(nn.Module):
     """Predicts the label of a photograph; its feature maps also train the decoder.
 
-    Residual convolutions at 1/2, 1/4, 1/8 and so on of the side. It is trained with batch normalisation
-    (:meth:`with_batch_norm`), which is then folded into the convolutions: the result computes the same
-    function, and its output depends on its own image alone.
+    Residual convolutions at 1/2, 1/4, 1/8 and so on of the side. Models of earlier versions have it; new
+    ones have a :class:`~cvae_cli.model.whitened.WhitenedClassifier`.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -109,21 +113,3 @@ class ResidualClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (B, K)."""
         return self.logits(self.maps(x))
-
-    def with_batch_norm(self) -> ResidualClassifier:
-        """A copy to be trained, with batch normalisation after every convolution."""
-        other = copy.deepcopy(self)
-        for convolutions in (other.down, *other.residual):
-            for number, convolution in enumerate(convolutions):
-                convolutions[number] = nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels))
-        return other
-
-    @torch.no_grad()
-    def fold(self, trained: ResidualClassifier) -> None:
-        """Take over the weights of a trained :meth:`with_batch_norm` copy."""
-        trained.eval()
-        for own, normed in zip((self.down, *self.residual), (trained.down, *trained.residual), strict=True):
-            for convolution, pair in zip(own, normed, strict=True):
-                folded = fuse_conv_bn_eval(pair[0], pair[1])
-                convolution.load_state_dict(folded.state_dict())
-        self.head.load_state_dict(trained.head.state_dict())

@@ -26,6 +26,7 @@ _KIND_IN_FILE = {ImageKind.PHOTOGRAPHS: "colours"}
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "arch": ("compact", "residual", "resnet18"),
+    "classifier": ("strided", "whitened"),
     "channels": (1, 3),
     "likelihood": ("bernoulli", "laplace", "gaussian"),
     "polarity": ("light-on-dark", "any"),
@@ -87,8 +88,11 @@ class ModelSpec:
             tiles are drawn from the vector shrunk to it: what no training image has, the decoder has not
             learned to draw; ``None`` for no limit.
         label_dim: length of the learned embedding of a label.
-        classifier_width: channels of the first feature map of the classifier that reads the
-            label of images that come without one.
+        classifier: the network that reads the label of images that come without one: ``strided``, one of
+            strided convolutions; ``whitened``, that of :mod:`cvae_cli.model.whitened`, for photographs.
+        classifier_width: channels of its first feature map.
+        label_temperature: what its logits are divided by, so that its probabilities are as often right as
+            they say.
         arch: the networks: ``compact``, one convolution per scale, for strokes; ``residual``, two with
             normalisation in the decoder, and a deeper classifier, for photographs; ``resnet18``, those
             of the prior work, which need lightning-bolts.
@@ -121,7 +125,9 @@ class ModelSpec:
     latent_norm: float | None = None
     label_dim: int = 16
     decoder_widths: tuple[int, ...] = ()
+    classifier: str = "strided"
     classifier_width: int = 32
+    label_temperature: float = 1.0
     arch: str = "compact"
     likelihood: str = "bernoulli"
     label_in_encoder: bool = True
@@ -166,6 +172,11 @@ class ModelSpec:
             isinstance(self.latent_norm, (int, float)) and 0 < self.latent_norm < 1e6
         ):
             raise WeightsError("spec: latent_norm must be a positive number, or null")
+        if (
+            not isinstance(self.label_temperature, (int, float))
+            or not 0.001 <= self.label_temperature <= 1000
+        ):
+            raise WeightsError("spec: label_temperature must be a number from 0.001 to 1000")
         for name in ("label_in_encoder", "label_in_decoder"):
             if not isinstance(getattr(self, name), bool):
                 raise WeightsError(f"spec: {name} must be true or false")

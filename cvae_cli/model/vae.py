@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from cvae_cli.model.alignment import LatentAlignment
 from cvae_cli.model.autoencoder import Decoder, Encoder, ResidualDecoder
-from cvae_cli.model.classifiers import Classifier, ResidualClassifier
+from cvae_cli.model.classifiers import make_classifier
 from cvae_cli.model.latent_maps import Given, Inferred, Latent, map_shapes
 from cvae_cli.model.losses import bernoulli_nll, gaussian_nll, laplace_nll
 from cvae_cli.model.spec import ModelSpec
+from cvae_cli.model.whitened import WhitenedClassifier
 
 
 class Terms(NamedTuple):
@@ -53,8 +54,7 @@ class ConditionalVAE(nn.Module):
         else:
             self.encoder = Encoder(spec)
             self.decoder = Decoder(spec) if spec.arch == "compact" else ResidualDecoder(spec)
-        self.classifier: nn.Module
-        self.classifier = ResidualClassifier(spec) if spec.arch == "residual" else Classifier(spec)
+        self.classifier = make_classifier(spec)
         self.alignment = LatentAlignment(spec.num_classes, spec.latent_dim)
         if spec.likelihood != "bernoulli":
             self.log_scale = nn.Parameter(torch.tensor(-2.0))
@@ -108,8 +108,11 @@ class ConditionalVAE(nn.Module):
         return torch.sigmoid(self.decode_logits(z, y, maps))
 
     def classify(self, x: Tensor) -> Tensor:
-        """Logits, (B, K), of the label of images that come without one."""
-        return self.classifier(x)
+        """Logits, (B, K), of the label of images that come without one; calibrated."""
+        if isinstance(self.classifier, WhitenedClassifier):
+            return self.classifier.mirrored_logits(x) / self.spec.label_temperature
+        logits: Tensor = self.classifier(x)
+        return logits / self.spec.label_temperature
 
     def relabel(self, latent: Latent, y: Tensor | None, targets: Tensor) -> Tensor:
         """Draw each latent under several labels, in one batch.

@@ -8,6 +8,9 @@ from torch import Tensor
 from cvae_cli.data.augment import differentiable_augment, random_affine, random_flip, random_thickness
 from cvae_cli.training.recipe import Recipe
 
+NOISE = 0.05
+"""Largest standard deviation of the noise that frozen classifiers learn to see through."""
+
 
 def augment_inputs(x: Tensor, recipe: Recipe) -> Tensor:
     """Training images as the model sees them, (B, C, H, W) in [0, 1]; all channels are changed alike."""
@@ -37,6 +40,11 @@ def augment_for_pretraining(x: Tensor, recipe: Recipe) -> Tensor:
         return x
     if recipe.discriminator.augment:
         x = torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.3, differentiable_augment(x), x)
-    # Noise keeps it from deciding by single pixels (Kaur et al. 2019, "Are perceptually-aligned gradients
+    # It keeps it from deciding by single pixels (Kaur et al. 2019, "Are perceptually-aligned gradients
     # a general property of robust classifiers?").
-    return x + 0.05 * torch.rand(len(x), 1, 1, 1, device=x.device) * torch.randn_like(x)
+    return with_noise(x)
+
+
+def with_noise(x: Tensor) -> Tensor:
+    """Images, (B, C, H, W), with noise of another strength each, up to ``NOISE``."""
+    return x + NOISE * torch.rand(len(x), 1, 1, 1, device=x.device) * torch.randn_like(x)

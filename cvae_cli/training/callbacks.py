@@ -271,7 +271,11 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
         weights.export(
             pl_module.objective.networks.ema,
             self.file,
-            spec=replace(pl_module.recipe.spec, latent_norm=pl_module.latent_norm()).to_dict(),
+            spec=replace(
+                pl_module.recipe.spec,
+                latent_norm=pl_module.latent_norm(),
+                label_temperature=pl_module.label_temperature(),
+            ).to_dict(),
             name=self.name,
             data_set=self.data_set,
             metrics=metrics,

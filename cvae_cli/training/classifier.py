@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cvae_cli.data.fitting import Fitting, fit
 from cvae_cli.model.canvas import to_canvas
-from cvae_cli.model.classifiers import ResidualClassifier
-from cvae_cli.training.augmentation import augment_for_pretraining, augment_inputs
+from cvae_cli.model.whitened import WhitenedClassifier
+from cvae_cli.training.augmentation import NOISE, augment_for_pretraining, augment_inputs
 from cvae_cli.training.recipe import Recipe
 
 _BATCH = 128
@@ -42,29 +43,34 @@ def pretrain_classifier(
         bf16: whether to compute in 16 bits.
         progress: called after each step with the number of steps done and in all.
     """
+    canvas = recipe.spec.canvas_size
+    if isinstance(classifier, WhitenedClassifier):
+        options = Fitting(recipe.classifier.pretrain_epochs, min_steps=recipe.min_steps, noise=NOISE)
+
+        def prepare(batch: Tensor) -> Tensor:
+            return to_canvas(batch.to(device), canvas)
+
+        fit(classifier, options, images, y, prepare=prepare, bf16=bf16, progress=progress)
+        classifier.requires_grad_(False)
+        return
     batch = min(_BATCH >> (recipe.spec.depth - 3), len(y))  # deeper ones are for larger images
     steps = recipe.classifier.pretrain_epochs * max(len(y) // batch, recipe.min_steps // _MIN_STEPS_SHARE)
     steps = max(steps, min(recipe.classifier.pretrain_steps, _MOST_EPOCHS * (len(y) // batch)))
-    network = classifier
-    if isinstance(classifier, ResidualClassifier):
-        network = classifier.with_batch_norm()
-    network.requires_grad_(True)
-    optimizer = torch.optim.Adam(network.parameters())
+    classifier.requires_grad_(True)
+    optimizer = torch.optim.Adam(classifier.parameters())
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
     order: list[Tensor] = []
     for step in range(steps):
         order = order or list(torch.randperm(len(y))[: len(y) // batch * batch].split(batch))
         chosen = order.pop()
-        x = augment_inputs(to_canvas(images[chosen].to(device), recipe.spec.canvas_size), recipe)
+        x = augment_inputs(to_canvas(images[chosen].to(device), canvas), recipe)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = network(augment_for_pretraining(x, recipe))
+            logits = classifier(augment_for_pretraining(x, recipe))
             loss = F.cross_entropy(logits.float(), y[chosen].to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         rate.step()
         progress(step + 1, steps)
-    if isinstance(classifier, ResidualClassifier) and isinstance(network, ResidualClassifier):
-        classifier.fold(network)
     if recipe.classifier.frozen:
         classifier.requires_grad_(False)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvae_cli.data.fitting import temperature
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.model.canvas import from_canvas, images_at_once, to_canvas
 from cvae_cli.training.classifier import pretrain_classifier
@@ -21,6 +22,8 @@ _CLASS_IMAGES = 20_000
 _BATCH = 500
 _USUAL_SHARE = 0.95
 """Share of the training images whose latent vectors count as usual."""
+_ENOUGH_TO_CALIBRATE = 200
+"""Validation images from which the classifier's certainty can be calibrated."""
 _PICTURE_ROWS = 10
 _RANK_STRIDE = 1_000_003
 """Between the seeds of processes that train together."""
@@ -36,6 +39,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         pretraining: Callable[[int, int], None] = lambda done, steps: None,
         *,
         seed: int = 0,
+        validation: LabelledImages | None = None,
     ) -> None:
         """Build the networks of a recipe.
 
@@ -44,10 +48,11 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
             training: real training images.
             pretraining: called after each step of the classifier's pre-training; what it raises ends it.
             seed: of the run.
+            validation: images that are not trained on; the classifier's certainty is calibrated on them.
         """
         super().__init__()
         self.recipe = recipe
-        self.training_images = training
+        self.training_images, self.validation_images = training, validation
         self.class_images = training.subset(torch.arange(min(_CLASS_IMAGES, len(training))))
         self.objective = Objective(recipe)
         self.objective.style_targets.fit(self.class_images.images, self.class_images.labels)
@@ -106,6 +111,16 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
             for images, y in batches
         ]
         return float(torch.cat(norms).float().quantile(_USUAL_SHARE))
+
+    @torch.no_grad()
+    def label_temperature(self) -> float:
+        """What the logits of the EMA's classifier are to be divided by, on validation images."""
+        ema, data = self.objective.networks.ema, self.validation_images
+        if data is None or len(data) < _ENOUGH_TO_CALIBRATE:
+            return 1.0
+        parts = data.images.split(images_at_once(_BATCH, self.recipe.spec.canvas_size))
+        logits = [ema.classify(self.objective.to_input(part.to(self.device))).float().cpu() for part in parts]
+        return temperature(torch.cat(logits), data.labels)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the EMA's terms, as ``val_NAME``, over all validation images."""

@@ -8,7 +8,7 @@ optimiser serve all three.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from cvae_cli.model.autoencoder import Encoded
 from cvae_cli.model.canvas import to_canvas
 from cvae_cli.model.classifiers import ResidualClassifier
 from cvae_cli.model.latent_maps import Inferred, map_shapes
-from cvae_cli.training.augmentation import augment_for_classifier, augment_inputs
+from cvae_cli.model.whitened import WhitenedClassifier
+from cvae_cli.training.augmentation import augment_for_classifier, augment_inputs, with_noise
 from cvae_cli.training.latent_moments import LatentMoments
 from cvae_cli.training.networks import Networks, frozen
 from cvae_cli.training.recipe import LossWeights, Recipe
@@ -41,6 +42,13 @@ class Truth(NamedTuple):
     images: Tensor
     labels: Tensor
     known: Tensor
+
+
+class _HasMaps(Protocol):
+    """A network whose feature maps can be looked at."""
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Of (B, C, H, W), from fine to coarse."""
 
 
 class Objective(nn.Module):
@@ -229,11 +237,12 @@ class Objective(nn.Module):
             images = differentiable_augment(images, groups=len(images) // len(x))
         count, tiles, every = len(x), len(tile), torch.cat([y, labels])
 
-        classifier = networks.model.classifier
-        if isinstance(classifier, ResidualClassifier) and self.recipe.classifier.frozen:
-            terms, tile_logits = self._on_feature_maps(classifier, images, every, count, tiles)
-        else:
-            terms, tile_logits = {}, frozen(classifier, tile)
+        eyes = self._eyes()
+        terms = {} if eyes is None else self._on_feature_maps(eyes, images, every, count, tiles)
+        # Noise, which a classifier of photographs has learned to see through, blurs what it asks for: else a
+        # decoder learns patterns of single pixels that please it.
+        seen = tile if eyes is None else with_noise(tile)
+        tile_logits = frozen(networks.model.classifier, seen)
         cross_entropy = F.cross_entropy(tile_logits.float(), target, reduction="none")
         terms["target"] = self._misclassified(cross_entropy)
         if networks.discriminator is not None:
@@ -241,50 +250,46 @@ class Objective(nn.Module):
                 terms[name] = terms[name] + value if name in terms else value
         return terms
 
+    def _eyes(self) -> _HasMaps | None:
+        """The frozen network by whose feature maps photographs are compared; ``None`` for other images."""
+        classifier = self.networks.model.classifier
+        if self.networks.eyes is not None:
+            return self.networks.eyes
+        usable = isinstance(classifier, (ResidualClassifier, WhitenedClassifier))
+        return cast(_HasMaps, classifier) if usable and self.recipe.classifier.frozen else None
+
     def _on_feature_maps(
-        self, classifier: ResidualClassifier, images: Tensor, every: Tensor, count: int, tiles: int
-    ) -> tuple[Terms, Tensor]:
-        """Logits of the frozen classifier; realism and likeness of reconstructions by the maps of the eyes.
+        self, eyes: _HasMaps, images: Tensor, every: Tensor, count: int, tiles: int
+    ) -> Terms:
+        """Realism and likeness of reconstructions by the feature maps of a frozen network.
 
         Args:
-            classifier: pre-trained and frozen.
+            eyes: the network.
             images: (B, C, H, W): real images, tiles, then reconstructions.
             every: (B,) int64, their labels.
             count: how many are real.
             tiles: how many are tiles.
-
-        Returns:
-            The terms, and the logits of the tiles, (tiles, K).
         """
         terms: Terms = {}
-        eyes = self.networks.eyes or classifier
         with torch.no_grad():
             real_maps = eyes.maps(images[:count])
         maps = eyes.maps(images[count:])
-        if eyes is classifier:
-            logits = classifier.logits([part[:tiles] for part in maps])
-        else:
-            logits = classifier(images[count : count + tiles])
         if self.weights.perceptual:
             each = [
-                F.l1_loss(drawn[tiles:].float(), real.float()) / self._scale_of(real)
+                F.l1_loss(drawn[tiles:].float(), real.float()) / real.float().abs().mean()
                 for drawn, real in zip(maps, real_maps, strict=True)
             ]
             terms["perceptual"] = torch.stack(each).sum()
         discriminator = self.networks.feature_discriminator
         if discriminator is not None:
-            # The classifier's largest map takes no part.
+            # The largest map of a model's own classifier takes no part.
             scales = len(discriminator.steps)  # type: ignore[arg-type]
             real_maps, maps = real_maps[-scales:], maps[-scales:]
             both = [torch.cat([real, drawn.detach()]) for real, drawn in zip(real_maps, maps, strict=True)]
             scores = discriminator(both, every)
             terms["discriminator"] = losses.discriminator_hinge(scores[:count], scores[count:])
             terms["realism"] = -frozen(discriminator, maps, every[count:]).float().mean()
-        return terms, logits
-
-    def _scale_of(self, real: Tensor) -> Tensor | float:
-        """What differences between feature maps are relative to."""
-        return 1.0 if self.networks.eyes is None else real.abs().mean()
+        return terms
 
     def _on_pixels(self, discriminator: nn.Module, images: Tensor, every: Tensor, count: int) -> Terms:
         """Realism, likeness of reconstructions, and the discriminator's own loss."""

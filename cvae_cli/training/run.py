@@ -171,7 +171,13 @@ def train(
     callbacks = [UpdateEma(), export, Report(observer, run_folder, epochs), checkpoints, stop]
     with compat.restored(), compat.quiet(), compat.seeded(options.seed):
         use_full_fp32(resolve_device(options.device))
-        module = TrainingModule(recipe, data.training, stop.watched(observer.pretraining), seed=options.seed)
+        module = TrainingModule(
+            recipe,
+            data.training,
+            stop.watched(observer.pretraining),
+            seed=options.seed,
+            validation=data.validation,
+        )
         trainer = _trainer(recipe, options, epochs, run_folder, callbacks)
         if main_process:
             create_run_folder(run_folder, description, resume=options.resume)

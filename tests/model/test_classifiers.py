@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from helpers import RESIDUAL_SPEC
 
-from cvae_cli.model.classifiers import ResidualClassifier
+from cvae_cli.model.classifiers import ResidualClassifier, make_classifier
+from cvae_cli.model.whitened import WhitenedClassifier
 
 
-def test_a_folded_classifier_computes_what_the_trained_one_did() -> None:
-    torch.manual_seed(0)
-    classifier = ResidualClassifier(RESIDUAL_SPEC)
-    trained = classifier.with_batch_norm()
-    for _ in range(5):  # running statistics that are not those of the start
-        trained(torch.rand(32, 3, 16, 16) * 0.5)
-    classifier.fold(trained)
-    x = torch.rand(7, 3, 16, 16)
-    torch.testing.assert_close(classifier(x), trained(x), rtol=1e-4, atol=1e-5)
-    assert [part.shape[1:] for part in classifier.maps(x)] == [(8, 8, 8), (16, 4, 4), (32, 2, 2)]
+def test_the_maps_of_a_residual_classifier() -> None:
+    maps = ResidualClassifier(RESIDUAL_SPEC).maps(torch.rand(7, 3, 16, 16))
+    assert [part.shape[1:] for part in maps] == [(8, 8, 8), (16, 4, 4), (32, 2, 2)]
+
+
+def test_a_spec_says_which_classifier() -> None:
+    assert isinstance(make_classifier(RESIDUAL_SPEC), ResidualClassifier)
+    network = make_classifier(replace(RESIDUAL_SPEC, classifier="whitened"))
+    assert isinstance(network, WhitenedClassifier)
+    assert network.widths == (8, 32, 32)
