@@ -38,6 +38,10 @@ class OutputError(UserError):
     """The place to write to cannot be written."""
 
 
+class UnreachableError(UserError):
+    """A store or another machine does not answer, or refuses."""
+
+
 class LabelIgnoredWarning(UserWarning):
     """A model draws the same whatever the label; a warning, since that may be what one studies."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from typing import Any, Literal
 
@@ -48,6 +48,9 @@ class ImageOutcome:
         judged_odd: targets whose tile is beyond the 99th percentile of real images.
         left_out: targets whose tile was not written because of ``--min-confidence`` or ``--min-realism``.
         warnings: what makes it doubtful that the image is what it was taken for.
+        version: of the image's file: its size and time, or what an object store says of it.
+        sha256: of the file, in hexadecimal.
+        fingerprint: of everything that decides the image's pictures.
     """
 
     path: str
@@ -66,6 +69,9 @@ class ImageOutcome:
     judged_odd: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    version: str | None = None
+    sha256: str | None = None
+    fingerprint: str | None = None
 
     def failed(self, reason: str) -> ImageOutcome:
         """The same image, of which nothing was written."""
@@ -107,7 +113,18 @@ class ImageOutcome:
             "judged_odd": None if self.judged_realism is None else list(self.judged_odd),
             "left_out": None if self.judged is None else list(self.left_out),
             "warnings": list(self.warnings),
+            "version": self.version,
+            "sha256": self.sha256,
+            "fingerprint": self.fingerprint,
         }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> ImageOutcome:
+        """The inverse of :meth:`to_dict`. Raises KeyError or TypeError on anything else."""
+        values = {part.name: record[part.name] for part in fields(cls)}
+        for name in ("targets", "outputs", "warnings", "judged_wrong", "judged_odd", "left_out"):
+            values[name] = tuple(values[name] or ())
+        return cls(**{**values, "reason": record["reason"] or "", "prepared": record["prepared"] or {}})
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +11,7 @@ from cvae_cli.cli.console import make_console, print_failure, verbosity, visible
 from cvae_cli.cli.progress import ProgressDisplay
 from cvae_cli.cli.signals import StopRequest
 from cvae_cli.outcomes import Report
+from cvae_cli.storage import Location
 
 
 @click.command("grid", short_help="Make a contact sheet: one row per image, one column per class.")
@@ -21,9 +21,9 @@ from cvae_cli.outcomes import Report
 @click.option(
     "--out",
     required=True,
-    type=options.FilePath(),
+    type=options.FilePath(urls=True),
     metavar="SHEET.png",
-    help="The picture to write.",
+    help="The picture to write, or its URL.",
 )
 @click.option(
     "--rows",
@@ -43,7 +43,7 @@ from cvae_cli.outcomes import Report
 @options.check
 @click.option("--overwrite", is_flag=True, help="Replace a file that cvae did not write.")
 @click.pass_context
-def command(ctx: click.Context, /, source: tuple[Path, ...], null: bool, **asked: Any) -> None:
+def command(ctx: click.Context, /, source: tuple[Location, ...], null: bool, **asked: Any) -> None:
     """Make a contact sheet of the images of SOURCE: one row per image, one column per class.
 
     The original comes first. The tile of its own class has a bright frame: it is the image's

@@ -10,6 +10,7 @@ import click
 from cvae_cli.cli.console import make_console, print_warning, visible
 from cvae_cli.cli.tables import echo_columns
 from cvae_cli.errors import CvaeError
+from cvae_cli.storage import Location
 
 
 @click.command("models", short_help="List the models that come with cvae, or show one.")
@@ -24,11 +25,11 @@ def command(name: str | None, as_json: bool) -> None:
 
     if name is None:
         lines = []
-        for file in registry.shipped(None).values():
+        for shipped in registry.shipped(None).values():
             try:
-                lines.append(_line(registry.read_metadata(file)))
+                lines.append(_line(registry.read_metadata(shipped)))
             except (CvaeError, KeyError, TypeError) as error:
-                reason = error if isinstance(error, CvaeError) else f"{file}: its metadata is incomplete."
+                reason = error if isinstance(error, CvaeError) else f"{shipped}: its metadata is incomplete."
                 print_warning(make_console(), str(reason))
         if as_json:
             click.echo(json.dumps(lines, indent=2))
@@ -36,7 +37,7 @@ def command(name: str | None, as_json: bool) -> None:
             heads = list(lines[0]) if lines else []
             echo_columns([heads, *([str(line[head]) for head in heads] for line in lines)])
         return
-    file = registry.shipped(None).get(name) or registry.resolve(name)
+    file: Location = registry.shipped(None).get(name) or registry.resolve(name)
     raw = registry.read_metadata(file)
     is_model = raw.get("kind", registry.MODEL) == registry.MODEL
     if as_json:

@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from cvae_cli import storage
+from cvae_cli.storage import Location, RemotePath
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,15 +38,22 @@ class Shard(click.ParamType):  # type: ignore[type-arg]
 class FilePath(click.Path):
     """A path that is not empty, as an unset variable of a script would make it, with ``~`` expanded."""
 
-    def __init__(self, **options: Any) -> None:
-        """As :class:`click.Path`, for :class:`pathlib.Path`."""
+    def __init__(self, *, urls: bool = False, **options: Any) -> None:
+        """As :class:`click.Path`, for :class:`pathlib.Path`; with ``urls`` also for URLs."""
         super().__init__(path_type=Path, **options)
+        self.urls = urls
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read a path."""
         if not str(value):
             self.fail("an empty path; is a variable of your script unset?", param, ctx)
+        if isinstance(value, RemotePath):
+            return value
         text = os.fspath(value)
+        if isinstance(text, str) and storage.is_url(text):
+            if self.urls:
+                return storage.locate(text)
+            self.fail(f"{storage.locate(text)} is a URL; this has to be on this machine.", param, ctx)
         return super().convert(expand_home(text), param, ctx)
 
 
@@ -105,8 +113,8 @@ class Names(click.ParamType):  # type: ignore[type-arg]
 
 
 def sources(*, required: bool) -> Callable[[Command], Command]:
-    """``SOURCE...``: files, folders, or ``-``."""
-    return click.argument("source", nargs=-1, required=required, type=FilePath(allow_dash=True))
+    """``SOURCE...``: files, folders, URLs of either, or ``-``."""
+    return click.argument("source", nargs=-1, required=required, type=FilePath(urls=True, allow_dash=True))
 
 
 model = click.option(
@@ -179,7 +187,7 @@ null = click.option(
 )
 
 
-def listing(source: tuple[Path, ...], *, null: bool) -> Iterator[str] | None:
+def listing(source: tuple[Location, ...], *, null: bool) -> Iterator[str] | None:
     """``None``, or the paths on stdin, as they come, where the source is ``-``.
 
     Raises:

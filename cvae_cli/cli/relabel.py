@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +16,7 @@ from cvae_cli.cli.console import make_console, print_failure, verbosity, visible
 from cvae_cli.cli.progress import ProgressDisplay, count_in_background
 from cvae_cli.cli.signals import StopRequest
 from cvae_cli.outcomes import ImageOutcome, Report
+from cvae_cli.storage import Location
 
 if TYPE_CHECKING:
     from cvae_cli.images.listings import SharedListings
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     required=True,
-    type=options.FilePath(),
+    type=options.FilePath(urls=True),
     metavar="DIR",
-    help="The folder to write to; created if needed. Sub-folders mirror those of the source.",
+    help="The folder to write to, or its URL; created if needed. Sub-folders mirror those of the source.",
 )
 @options.labels
 @click.option(
@@ -97,7 +97,7 @@ if TYPE_CHECKING:
 def command(
     ctx: click.Context,
     /,
-    source: tuple[Path, ...],
+    source: tuple[Location, ...],
     null: bool,
     shard: tuple[int, int] | None,
     fail_fast: bool,
@@ -106,9 +106,9 @@ def command(
 ) -> None:
     """Draw every image of SOURCE under every label that is not its own.
 
-    SOURCE is any number of image files and folders (searched recursively), or - for a list of paths
-    on stdin. Finished images are skipped, so an interrupted run continues where it stopped.
-    DIR/manifest.jsonl records what became of each image.
+    SOURCE is any number of image files and folders (searched recursively), URLs of such (s3://, gs://,
+    az://, sftp://), or - for a list of paths or URLs on stdin. Finished images are skipped, so an
+    interrupted run continues where it stopped. DIR/manifest.jsonl records what became of each image.
     """
     from cvae_cli.images.listings import SharedListings
     from cvae_cli.relabelling.options import RelabelOptions
@@ -184,7 +184,7 @@ def _print_result(outcome: ImageOutcome, job: RelabelOptions, *, as_json: bool) 
         click.echo(json.dumps(outcome.to_dict()))
     elif job.dry_run and outcome.status == "planned":
         for name in outcome.outputs:
-            click.echo(os.fsencode(job.out / name))  # names need not be valid UTF-8
+            click.echo(os.fsencode(str(job.out / name)))  # names need not be valid UTF-8
 
 
 def shard_from_environment(environment: Mapping[str, str]) -> tuple[int, int] | None:

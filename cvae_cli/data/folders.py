@@ -312,7 +312,7 @@ def _image_files(folder: Path) -> tuple[Path, ...]:
     for ref in refs:
         if ref.problem:
             raise DataError(f"{ref.file}: {ref.problem}.")
-    return tuple(ref.file for ref in refs)
+    return tuple(ref.file for ref in refs if isinstance(ref.file, Path))
 
 
 def _name_hash(file: Path) -> int:

@@ -30,6 +30,7 @@ from cvae_cli.model import registry
 from cvae_cli.model.canvas import images_at_once
 from cvae_cli.model.registry import ModelCard
 from cvae_cli.model.spec import ModelSpec
+from cvae_cli.storage import Location
 
 _BATCH_TILES = {"compact": 2500, "residual": 2500, "resnet18": 160}
 _MIN_TEST_IMAGES = 10
@@ -144,7 +145,7 @@ def _image_files(name: str, data_dir: Path) -> Iterator[Path]:
         for part in folders.scan(Path(name)).parts.values():
             yield from chain.from_iterable(part)
     elif storage.is_folder(data_dir):
-        yield from (ref.file for ref in discover([data_dir]))
+        yield from (ref.file for ref in discover([data_dir]) if isinstance(ref.file, Path))
 
 
 def _load(name: str, data_dir: Path, card: ModelCard) -> tuple[LabelledImages, LabelledImages]:
@@ -184,7 +185,7 @@ def _judge_file(
     train: LabelledImages,
     test: LabelledImages,
     progress: Progress,
-) -> Path:
+) -> Location:
     """The judge's file, checked to fit; trained first if it does not exist."""
     file = options.judge or judge_of(card, data)
     if file.suffix != ".safetensors":
@@ -196,6 +197,7 @@ def _judge_file(
         f"cvae evaluate --model {shlex.quote(options.model)} --data {shlex.quote(data)} "
         f"--judge {shlex.quote(str(file))}"
     )
+    file = storage.local_only(file, "a judge that has to be trained")
     try:
         # Before it is trained: that it can be kept.
         storage.make_writable_folder(file.parent)

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path, PurePath, PurePosixPath
 
+from cvae_cli import storage
 from cvae_cli.errors import UserError
 from cvae_cli.images.listings import (
     SUFFIXES,
     UNSUPPORTED,
+    Listing,
     SharedListings,
     is_passed_over,
     list_images,
@@ -28,6 +30,7 @@ from cvae_cli.images.listings import (
 from cvae_cli.images.naming import ambiguous_stems, output_stem, safe_relative, untaken
 from cvae_cli.images.owners import OutputOwners
 from cvae_cli.images.png import read_provenance
+from cvae_cli.storage import Location, RemotePath
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,16 @@ class ImageRef:
         problem: why it cannot be used, known before it is opened (a folder that cannot be
             listed); empty otherwise.
         passed_over: why it is not even tried, such as a suffix of unsupported pictures; empty otherwise.
+        version: what changes when its content does, if the listing said so.
     """
 
-    file: Path
+    file: Location
     relative: str
     source: str
     output: PurePosixPath
     problem: str = ""
     passed_over: str = ""
+    version: str = ""
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -61,17 +66,24 @@ class ImageRef:
         a list those written in it; of an absolute path the one that it is in.
         """
         written = PurePath(os.path.normpath(self.relative))  # 4/../7 is 7
-        inside = () if written.is_absolute() else written.parts[:-1]
         is_below = self.source not in ("-", self.relative)
-        own = Path(self.source) if is_below else self.file.parent
+        absolute = written.is_absolute() or (isinstance(self.file, RemotePath) and not is_below)
+        inside = () if absolute else written.parts[:-1]
+        own = storage.locate(self.source) if is_below else self.file.parent
+        if isinstance(own, RemotePath):
+            return tuple(dict.fromkeys(part for part in (*inside, own.name) if part not in ("", ".", "..")))
         # A link by its own name, and by that of what it leads to.
         named = (*inside, Path(os.path.normpath(own)).name, own.resolve().name)
         return tuple(dict.fromkeys(part for part in named if part not in ("", ".", "..")))
 
 
-def check_sources(sources: Iterable[Path]) -> None:
+def check_sources(sources: Iterable[Location]) -> None:
     """Raise :class:`UserError` for the first source that does not exist or cannot be listed."""
     for source in sources:
+        if isinstance(source, RemotePath):
+            if not storage.exists(source):
+                raise UserError(f"{source}: no such file or folder.")
+            continue
         try:
             mode = source.stat().st_mode
         except FileNotFoundError:
@@ -84,10 +96,10 @@ def check_sources(sources: Iterable[Path]) -> None:
 
 
 def iter_images(
-    sources: tuple[Path, ...],
+    sources: tuple[Location, ...],
     listing: Iterable[str] | None = None,
     *,
-    exclude: Path,
+    exclude: Location,
     shard: tuple[int, int] | None = None,
     listings: SharedListings | None = None,
 ) -> Iterator[ImageRef]:
@@ -126,7 +138,7 @@ def iter_images(
 
 
 def discover(
-    sources: Iterable[Path], *, exclude: Path | None = None, listings: SharedListings | None = None
+    sources: Iterable[Location], *, exclude: Location | None = None, listings: SharedListings | None = None
 ) -> Iterator[ImageRef]:
     """Find the images of files and folders, sorted within each folder, files before folders.
 
@@ -145,11 +157,11 @@ def discover(
     """
     list_folder = list_images if listings is None else listings.list_images
     unique = _without_repeats(sources)
-    names = Counter(source.name for source in unique if not source.is_dir())
+    names = Counter(source.name for source, is_folder in unique.items() if not is_folder)
     barred = exclude.resolve() if exclude is not None else None
     siblings = _Siblings()
     taken: set[str] = set()
-    folders = {source.resolve() for source in unique if source.is_dir()}
+    folders = {source.resolve() for source, is_folder in unique.items() if is_folder}
     linked: set[Path] = set()
 
     def is_walked_elsewhere(folder: Path) -> bool:
@@ -158,8 +170,8 @@ def discover(
         linked.add(real)
         return bool(others & {real, *real.parents}) or any(real in other.parents for other in others)
 
-    for source in unique:
-        if source.is_dir():
+    for source, is_folder in unique.items():
+        if is_folder:
             prefix = PurePosixPath()
             if len(unique) > 1:
                 prefix = untaken(PurePosixPath(source.resolve().name or "root"), taken)
@@ -172,8 +184,8 @@ def discover(
             yield ImageRef(source, str(source), str(source), untaken(place, taken))
 
 
-def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[ImageRef]:
-    """Images of a list of paths, as ``find`` prints it.
+def from_list(paths: Iterable[str], *, exclude: Location | None = None) -> Iterator[ImageRef]:
+    """Images of a list of paths or URLs, as ``find`` prints it.
 
     Empty lines, repeated paths and what cvae itself wrote below ``exclude`` are skipped. The output
     mirrors each path as it is written: ``imgs/a/x.png`` becomes ``DIR/imgs/a/x.png``.
@@ -182,6 +194,9 @@ def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[
     siblings = _Siblings()
     with closing(OutputOwners()) as owners:
         for text in paths:
+            if storage.is_url(text):
+                yield from _listed_url(text, owners, siblings, barred)
+                continue
             file = Path(text)
             if not text or file.is_dir():  # find prints folders too
                 continue
@@ -200,6 +215,25 @@ def from_list(paths: Iterable[str], *, exclude: Path | None = None) -> Iterator[
                 yield ImageRef(file, text, "-", place, problem)
 
 
+def _listed_url(
+    text: str, owners: OutputOwners, siblings: _Siblings, barred: Location | None
+) -> Iterator[ImageRef]:
+    """The image of a URL in a list."""
+    try:
+        file = storage.locate(text)
+        name = str(file)  # without a login
+        if text.endswith("/") or not owners.is_new(name) or _is_output(file, barred):
+            return
+        place = safe_relative(file).with_name(siblings.output_name(file))
+    except UserError as error:
+        yield ImageRef(Path(), text.partition("@")[2] or text, "-", PurePosixPath("_"), str(error))
+        return
+    owner = owners.claim(str(place), name)
+    if owner != "repeated":
+        problem = "another path of the list has the same output" if owner == "taken" else ""
+        yield ImageRef(file, name, "-", place, problem)
+
+
 def in_shard(ref: ImageRef, index: int, count: int) -> bool:
     """Whether an image belongs to the ``index``-th (from 0) of ``count`` shards.
 
@@ -216,39 +250,43 @@ class _Siblings:
         # Of several folders, since a list may be in any order.
         self.ambiguous = lru_cache(maxsize=64)(_ambiguous_of)
 
-    def output_name(self, file: Path) -> str:
+    def output_name(self, file: Location) -> str:
         return output_stem(file.name, self.ambiguous(file.parent))
 
 
-def _ambiguous_of(folder: Path) -> frozenset[str]:
+def _ambiguous_of(folder: Location) -> frozenset[str]:
     try:
-        return ambiguous_stems(*list_images(folder))
+        found = list_images(folder)
+        return ambiguous_stems(found.files, found.folders)
     except OSError:
         return frozenset()
 
 
-def _without_repeats(sources: Iterable[Path]) -> list[Path]:
-    """Sources without those that are named twice, or lie in another one and are found there."""
-    unique = {source.resolve(): source for source in sources}
-    folders = {real for real, source in unique.items() if source.is_dir()}
+def _without_repeats(sources: Iterable[Location]) -> dict[Location, bool]:
+    """Sources without those that are named twice, or lie in another one and are found there.
 
-    def is_found_in(real: Path, folder: Path) -> bool:
-        inside = real.relative_to(folder).parts
+    With each, whether it is a folder.
+    """
+    unique = {source.resolve(): source for source in sources}
+    folders = {real for real, source in unique.items() if storage.is_folder(source)}
+
+    def is_found_in(real: Location, folder: Location) -> bool:
+        inside = real.relative_to(folder).parts  # type: ignore[arg-type]  # of one kind, as its parent
         hidden = any(is_passed_over(part) for part in inside)
         return not hidden and (real in folders or suffix_of(real.name) in SUFFIXES)
 
-    return [
-        source
+    return {
+        source: real in folders
         for real, source in unique.items()
         if not any(parent in folders and is_found_in(real, parent) for parent in real.parents)
-    ]
+    }
 
 
 def _walk(
-    root: Path,
+    root: Location,
     prefix: PurePosixPath,
-    barred: Path | None,
-    list_folder: Callable[..., tuple[list[str], list[str]]],
+    barred: Location | None,
+    list_folder: Callable[..., Listing],
     is_walked_elsewhere: Callable[[Path], bool],
 ) -> Iterator[ImageRef]:
     source = str(root)
@@ -257,31 +295,38 @@ def _walk(
     while waiting:
         folder, place, below = waiting.pop()
         try:
-            files, folders = list_folder(folder, root=root)
+            files, folders, versions = list_folder(folder, root=root)
         except OSError as error:
             reason = f"the folder cannot be listed: {error.strerror or error}"
             yield ImageRef(folder, str(below), source, place / "_", reason)
             continue
         ambiguous = ambiguous_stems(files, folders)
-        for name in files:
+        for name, version in zip(files, versions or repeat(""), strict=False):
             if (suffix := suffix_of(name)) in UNSUPPORTED:
                 reason = f"{suffix} files are not read; convert them to PNG or JPEG"
                 yield ImageRef(folder / name, str(below / name), source, place / name, passed_over=reason)
                 continue
             stem = output_stem(name, ambiguous)
             if barred is None or barred.name != name or (folder / name).resolve() != barred:
-                yield ImageRef(folder / name, str(below / name), source, place / stem)
-        folders = [
-            name
-            for name in folders
-            if not ((folder / name).is_symlink() and is_walked_elsewhere(folder / name))
-        ]
+                yield ImageRef(folder / name, str(below / name), source, place / stem, version=version)
+        if isinstance(folder, RemotePath):
+            if "" in folders:
+                reason = "keys with two slashes in a row are not read: no output could be named after them"
+                yield ImageRef(folder, f"{below}//", source, place / "_", reason)
+            folders = [name for name in folders if name]
+        else:
+            here = folder
+            folders = [
+                name
+                for name in folders
+                if not ((here / name).is_symlink() and is_walked_elsewhere(here / name))
+            ]
         for name in reversed(folders):
             if barred is None or (folder / name).resolve() != barred:
                 waiting.append((folder / name, place / name, below / name))
 
 
-def _is_output(path: Path, out: Path | None) -> bool:
+def _is_output(path: Location, out: Location | None) -> bool:
     """Whether a file lies in the output folder and was written by cvae."""
     if out is None:
         return False

@@ -6,6 +6,10 @@ import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from cvae_cli import storage
+from cvae_cli.storage import Location, RemotePath
 
 SUFFIXES = frozenset(
     [
@@ -63,8 +67,23 @@ _SHARED_CHARACTERS = 64_000_000
 """Most characters of names that wait for the other of two walks."""
 
 
-def list_images(folder: Path, *, root: Path | None = None) -> tuple[list[str], list[str]]:
-    """The names of a folder's images and of its sub-folders, sorted.
+class Listing(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        files: the names of its images, sorted.
+        folders: the names of its sub-folders, sorted.
+        versions: of an object store: what changes when an image does, for each of ``files``. Empty for a
+            folder of this machine, where asking for it later costs little.
+    """
+
+    files: list[str]
+    folders: list[str]
+    versions: list[str]
+
+
+def list_images(folder: Location, *, root: Location | None = None) -> Listing:
+    """The images and sub-folders of a folder.
 
     Args:
         folder: which one.
@@ -73,6 +92,8 @@ def list_images(folder: Path, *, root: Path | None = None) -> tuple[list[str], l
     Raises:
         OSError: it cannot be listed.
     """
+    if isinstance(folder, RemotePath):
+        return _list_remote(folder)
     files, folders = [], []
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -81,11 +102,25 @@ def list_images(folder: Path, *, root: Path | None = None) -> tuple[list[str], l
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)
             elif entry.is_symlink() and entry.is_dir():
-                if root is not None and _leads_out(Path(entry.path), root):
+                if isinstance(root, Path) and _leads_out(Path(entry.path), root):
                     folders.append(entry.name)
             elif suffix_of(entry.name) in SUFFIXES or suffix_of(entry.name) in UNSUPPORTED:
                 files.append(entry.name)
-    return files, folders
+    return Listing(files, folders, [])
+
+
+def _list_remote(folder: RemotePath) -> Listing:
+    entries = [entry for entry in storage.scan(folder) if not is_passed_over(entry.name)]
+    images = [
+        entry
+        for entry in entries
+        if not entry.is_folder and (suffix_of(entry.name) in SUFFIXES or suffix_of(entry.name) in UNSUPPORTED)
+    ]
+    return Listing(
+        [entry.name for entry in images],
+        [entry.name for entry in entries if entry.is_folder],
+        [entry.version for entry in images],
+    )
 
 
 def suffix_of(name: str) -> str:
@@ -112,21 +147,20 @@ class SharedListings:
     much would have to be kept, the second lists the folder again.
     """
 
-    _kept: dict[Path, tuple[str, str]] = field(default_factory=dict)
+    _kept: dict[Location, tuple[str, ...]] = field(default_factory=dict)
     _characters: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def list_images(self, folder: Path, *, root: Path | None = None) -> tuple[list[str], list[str]]:
+    def list_images(self, folder: Location, *, root: Location | None = None) -> Listing:
         """As :func:`list_images`."""
         with self._lock:  # held while listing: the other walk waits rather than asking the disk too
             if (kept := self._kept.pop(folder, None)) is not None:
                 self._characters -= sum(map(len, kept))
-                files, folders = ([name for name in names.split("/") if name] for names in kept)
-                return files, folders
-            files, folders = list_images(folder, root=root)
+                return Listing(*(names.split("/")[1:] for names in kept))
+            found = list_images(folder, root=root)
             # As one string of each, which takes a third of the memory of a list; no name holds a slash.
-            kept = "/".join(files), "/".join(folders)
+            kept = tuple("".join(f"/{name}" for name in names) for names in found)
             if self._characters + sum(map(len, kept)) <= _SHARED_CHARACTERS:
                 self._kept[folder] = kept
                 self._characters += sum(map(len, kept))
-            return files, folders
+            return found

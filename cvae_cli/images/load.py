@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cvae_cli import storage
 from cvae_cli.errors import ImageError
 from cvae_cli.images.decode import Decoded, decode
 from cvae_cli.images.prepare import Fit, InputSpec, Invert, LoadedImage, prepare, sufficient_side
 from cvae_cli.images.recognise import may_be_image
+from cvae_cli.storage import Location
 
 MAX_BYTES = 1_000_000_000
 _LARGE_BYTES = 64_000_000
 
 
-def read_image(file: Path) -> bytes:
+def read_image(file: Location) -> bytes:
     """The bytes of an image file.
 
     Raises:
@@ -25,7 +24,7 @@ def read_image(file: Path) -> bytes:
     )
 
 
-def open_image(file: Path, *, sufficient_side: int | None = None) -> Decoded:
+def open_image(file: Location, *, sufficient_side: int | None = None) -> Decoded:
     """Read and decode an image file; see :func:`cvae_cli.images.decode.decode`.
 
     Raises:
@@ -35,7 +34,7 @@ def open_image(file: Path, *, sufficient_side: int | None = None) -> Decoded:
 
 
 def load_image(
-    source: Path | bytes, spec: InputSpec, *, invert: Invert = "auto", fit: Fit = "auto"
+    source: Location | bytes, spec: InputSpec, *, invert: Invert = "auto", fit: Fit = "auto"
 ) -> LoadedImage:
     """Bring an image file to what a model takes.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from cvae_cli import storage
 from cvae_cli.errors import OutputError
 from cvae_cli.images.output import is_source
-from cvae_cli.storage import LineStream
+from cvae_cli.storage import Location, open_lines
 
 _HEAD_BYTES = 1_000_000
 """Of a file, within which its first line must end."""
@@ -21,7 +20,7 @@ def manifest_name(shard: tuple[int, int] | None) -> str:
     return "manifest.jsonl" if shard is None else f"manifest-{shard[0]}-of-{shard[1]}.jsonl"
 
 
-def check_manifest(file: Path, *, sources: Iterable[Path], out: Path, overwrite: bool) -> None:
+def check_manifest(file: Location, *, sources: Iterable[Location], out: Location, overwrite: bool) -> None:
     """Refuse to replace a file that is no manifest.
 
     ``--overwrite`` allows it, unless the file is one of the sources.
@@ -41,7 +40,7 @@ def check_manifest(file: Path, *, sources: Iterable[Path], out: Path, overwrite:
         raise OutputError(f"{file} exists and is no manifest of cvae; move it, or choose another --out.")
 
 
-def _is_manifest(file: Path) -> bool:
+def _is_manifest(file: Location) -> bool:
     """Whether the first line of a file is that of a manifest."""
     try:
         first = json.loads(storage.read_head(file, _HEAD_BYTES).split(b"\n", 1)[0])
@@ -53,7 +52,7 @@ def _is_manifest(file: Path) -> bool:
 class Manifest:
     """The manifest while it is written; it takes its name when the run ends, however it ends."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Location) -> None:
         """Open it.
 
         Raises:
@@ -61,7 +60,7 @@ class Manifest:
         """
         self.file = file
         try:
-            self._lines = LineStream(file)
+            self._lines = open_lines(file)
         except OSError as error:
             raise self._failure(error) from error
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+
+from cvae_cli.storage import Location
 
 
-def safe_relative(path: Path) -> PurePosixPath:
+def safe_relative(path: Location) -> PurePosixPath:
     """A path that stays below whatever it is joined to: no root or drive, ``..`` written ``_up``."""
     parts = ["_up" if part == ".." else part for part in path.parts if part != path.anchor]
     return PurePosixPath(*parts) if parts else PurePosixPath("_")

@@ -8,16 +8,17 @@ from pathlib import Path
 from cvae_cli import storage
 from cvae_cli.errors import ImageError, OutputError
 from cvae_cli.images.png import read_provenance
+from cvae_cli.storage import Location, RemotePath
 
 
-def is_foreign(file: Path) -> bool:
+def is_foreign(file: Location) -> bool:
     """Whether a file is there that cvae did not write. An empty file is nobody's."""
     if storage.exists(file) and not storage.is_file(file):  # a pipe has no size either
         return True
     return storage.exists(file) and storage.size_of(file) != 0 and read_provenance(file) is None
 
 
-def check_not_foreign(file: Path, *, overwrite: bool) -> None:
+def check_not_foreign(file: Location, *, overwrite: bool) -> None:
     """Raise :class:`OutputError` if writing would replace a file that cvae did not write.
 
     Args:
@@ -29,11 +30,11 @@ def check_not_foreign(file: Path, *, overwrite: bool) -> None:
 
 
 def check_replaceable(
-    file: Path,
+    file: Location,
     *,
-    image: Path,
-    sources: Iterable[Path],
-    out: Path,
+    image: Location,
+    sources: Iterable[Location],
+    out: Location,
     overwrite: bool,
     remedy: str = "move it, or add --overwrite",
 ) -> None:
@@ -61,7 +62,7 @@ def check_replaceable(
         raise ImageError(f"{file} exists and was not written by cvae; {remedy}")
 
 
-def is_source(file: Path, sources: Iterable[Path], out: Path) -> bool:
+def is_source(file: Location, sources: Iterable[Location], out: Location) -> bool:
     """Whether a file is one of the sources or lies in one of them, apart from the output folder.
 
     Args:
@@ -77,7 +78,7 @@ def is_source(file: Path, sources: Iterable[Path], out: Path) -> bool:
     )
 
 
-def _resolved(path: Path) -> Path:
+def _resolved(path: Location) -> Location:
     """A path without links. Raises :class:`ImageError` for links that lead to each other."""
     try:
         return path.resolve()
@@ -88,11 +89,11 @@ def _resolved(path: Path) -> Path:
 class OutputFolder:
     """The folder that a run writes to; nothing is ever written outside it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Location) -> None:
         """Nothing is created yet: see :meth:`create`."""
         self.root = root
-        self._real_root = root
-        self._ready: set[Path] = set()
+        self._real_root: Location = root
+        self._ready: set[Location] = set()
 
     def create(self) -> None:
         """Make the folder and try to write in it.
@@ -102,6 +103,8 @@ class OutputFolder:
         """
         try:
             storage.make_writable_folder(self.root)
+            if isinstance(self.root, RemotePath):
+                return
             storage.clear_abandoned(self.root)
         except FileExistsError:
             raise OutputError(f"{self.root} is a file; --out takes a folder.") from None
@@ -120,6 +123,9 @@ class OutputFolder:
             OutputError: it cannot be written.
         """
         file = self.root / relative
+        if isinstance(file, RemotePath):
+            self._write_remote(file, content)
+            return
         try:
             self._prepare(file.parent)
             storage.replace_file(file, content)
@@ -132,12 +138,21 @@ class OutputFolder:
                 raise ImageError(f"something else is where its output {file} would be") from error
             raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
 
-    def _prepare(self, folder: Path) -> None:
+    def _write_remote(self, file: RemotePath, content: bytes) -> None:
+        try:
+            storage.replace_file(file, content)
+        except (PermissionError, FileNotFoundError) as error:  # no such bucket
+            raise OutputError(f"{self.root}: cannot be written: {error.strerror or error}") from error
+        except OSError as error:
+            raise ImageError(f"its output cannot be written: {error.strerror or error}") from error
+
+    def _prepare(self, folder: Location) -> None:
         if folder in self._ready:
             return
         real = _resolved(folder)
         if real != self._real_root and self._real_root not in real.parents:
             raise ImageError(f"{folder} is a link that leads out of {self.root}; nothing is written there")
+        assert isinstance(folder, Path)
         storage.make_folder(folder)
         storage.clear_abandoned(folder)
         self._ready.add(folder)

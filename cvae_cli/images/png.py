@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import zlib
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvae_cli import storage
+from cvae_cli.storage import Location, RemotePath
 
 PROVENANCE = "cvae"
 """Keyword of the PNG text chunk that holds the provenance as JSON."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_CHUNK_BYTES = 1_000_000
+_HEAD_BYTES = 65_536
+"""Of a file elsewhere, in which the provenance of our pictures ends: it stands before the pixels."""
 
 
 def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any]) -> bytes:
@@ -52,9 +55,11 @@ def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any]) -> bytes:
     )
 
 
-def read_provenance(file: Path) -> dict[str, Any] | None:
+def read_provenance(file: Location) -> dict[str, Any] | None:
     """The provenance of a PNG that cvae wrote; ``None`` for any other file, or none at all."""
     try:
+        if isinstance(file, RemotePath):
+            return provenance_in(io.BytesIO(storage.read_head(file, _HEAD_BYTES)))
         with storage.open_to_read(file) as stream:
             return provenance_in(stream)
     except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from cvae_cli.model.canvas import from_canvas, images_at_once, to_canvas
 from cvae_cli.model.device import resolve_device, use_full_fp32
 from cvae_cli.model.latent_maps import Latent
 from cvae_cli.model.vae import ConditionalVAE
+from cvae_cli.storage import Location
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,7 +37,7 @@ class Relabeller:
     """
 
     def __init__(
-        self, file: Path, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
+        self, file: Location, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
     ) -> None:
         """Load a model.
 

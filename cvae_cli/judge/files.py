@@ -10,6 +10,7 @@ from cvae_cli.errors import UserError, WeightsError
 from cvae_cli.judge.network import JudgeSpec
 from cvae_cli.model import registry
 from cvae_cli.model.registry import ModelCard
+from cvae_cli.storage import Location
 
 KIND = "judge"
 """The ``kind`` of a judge's weights."""
@@ -19,7 +20,7 @@ NO_BANK = (
 )
 
 
-def read_judge(file: Path) -> tuple[dict[str, Any], JudgeSpec]:
+def read_judge(file: Location) -> tuple[dict[str, Any], JudgeSpec]:
     """Read and check the metadata of a judge; the weights themselves are not opened.
 
     Raises:
@@ -32,7 +33,7 @@ def read_judge(file: Path) -> tuple[dict[str, Any], JudgeSpec]:
         raise WeightsError(f"{file.with_suffix('.json')}: {error}") from error
 
 
-def judge_of(card: ModelCard, data: str | None = None) -> Path:
+def judge_of(card: ModelCard, data: str | None = None) -> Location:
     """Where the judge of a model is, or would be: the shipped one, or beside the model's file.
 
     Args:
@@ -56,7 +57,7 @@ def _takes(judge: JudgeSpec, card: ModelCard) -> bool:
     return (judge.classes, judge.image_size, judge.channels) == wanted
 
 
-def find_judge(card: ModelCard) -> Path:
+def find_judge(card: ModelCard) -> Location:
     """The judge of a model, checked to fit it.
 
     Raises:
@@ -72,7 +73,7 @@ def find_judge(card: ModelCard) -> Path:
     return file
 
 
-def check_fits(file: Path, card: ModelCard, data: str) -> None:
+def check_fits(file: Location, card: ModelCard, data: str) -> None:
     """Check that a judge was trained on a data set and takes what a model draws.
 
     Raises:

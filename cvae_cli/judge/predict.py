@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from cvae_cli.judge.network import JudgeNetwork
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import images_at_once
 from cvae_cli.model.device import resolve_device, use_full_fp32
+from cvae_cli.storage import Location
 
 SURE = 0.9
 """Probability of the target from which a tile is marked as sure."""
@@ -38,7 +38,7 @@ class Predictions(NamedTuple):
 class Judge:
     """A judge on its device."""
 
-    def __init__(self, file: Path, *, device: str = "auto", batch_size: int = 500) -> None:
+    def __init__(self, file: Location, *, device: str = "auto", batch_size: int = 500) -> None:
         """Load a judge.
 
         Args:

@@ -11,6 +11,7 @@ from typing import Any
 from cvae_cli import storage
 from cvae_cli.errors import UnknownModelError, WeightsError
 from cvae_cli.model.spec import ModelSpec
+from cvae_cli.storage import Location
 
 FORMAT_VERSION = 1
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
@@ -42,7 +43,7 @@ class ModelCard:
         raw: the whole JSON.
     """
 
-    file: Path
+    file: Location
     name: str
     spec: ModelSpec
     sha256: str
@@ -82,7 +83,7 @@ def shipped(kind: str | None = MODEL) -> dict[str, Path]:
     return {name: file for name, file in files.items() if kind is None or _kind_of(file) == kind}
 
 
-def _kind_of(file: Path) -> str | None:
+def _kind_of(file: Location) -> str | None:
     """The kind of shipped weights; ``None`` if they are damaged, which must not spoil the others."""
     try:
         return str(read_metadata(file).get("kind", MODEL))
@@ -90,7 +91,7 @@ def _kind_of(file: Path) -> str | None:
         return None
 
 
-def resolve(model: str) -> Path:
+def resolve(model: str) -> Location:
     """The weights file of ``--model``: a shipped name, or a path.
 
     Raises:
@@ -101,7 +102,7 @@ def resolve(model: str) -> Path:
         return known[model]
     if (file := shipped(None).get(model)) and _kind_of(file) is None:
         return file  # damaged, as whoever reads it will say
-    path = Path(model)
+    path = storage.locate(model)
     if path.suffix == ".json":
         path = path.with_suffix(".safetensors")
     if storage.is_folder(path):
@@ -115,7 +116,7 @@ def resolve(model: str) -> Path:
     )
 
 
-def read_metadata(file: Path, kind: str | None = None) -> dict[str, Any]:
+def read_metadata(file: Location, kind: str | None = None) -> dict[str, Any]:
     """Read and check the JSON beside a weights file, all but its spec.
 
     Args:
@@ -153,7 +154,7 @@ def read_metadata(file: Path, kind: str | None = None) -> dict[str, Any]:
     return raw
 
 
-def read_card(file: Path) -> ModelCard:
+def read_card(file: Location) -> ModelCard:
     """Read and check the metadata of a model; the weights themselves are not opened.
 
     Raises:
@@ -167,7 +168,7 @@ def read_card(file: Path) -> ModelCard:
     return ModelCard(file, raw["name"], spec, raw["sha256"], raw)
 
 
-def _refuse_pickle(file: Path) -> None:
+def _refuse_pickle(file: Location) -> None:
     try:
         head = storage.read_head(file, 9)
     except OSError as error:

@@ -18,6 +18,7 @@ from cvae_cli import storage
 from cvae_cli.errors import WeightsError
 from cvae_cli.model.registry import FORMAT_VERSION, MODEL, ModelCard, read_card
 from cvae_cli.model.vae import ConditionalVAE
+from cvae_cli.storage import Location
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -32,7 +33,7 @@ _BANK = "bank."
 """Begins the names of what a judge compares images with, which are no parameters."""
 
 
-def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
+def load(file: Location) -> tuple[ConditionalVAE, ModelCard]:
     """Load a model, after checking schema, size, sha256, and every key and shape, in this order.
 
     Args:
@@ -48,7 +49,7 @@ def load(file: Path) -> tuple[ConditionalVAE, ModelCard]:
     return load_network(file, card.raw, lambda: ConditionalVAE(card.spec)), card
 
 
-def load_network(file: Path, raw: dict[str, Any], build: Callable[[], Network]) -> Network:
+def load_network(file: Location, raw: dict[str, Any], build: Callable[[], Network]) -> Network:
     """Fill a network with the tensors of a file, all of which are checked before one is used.
 
     Args:

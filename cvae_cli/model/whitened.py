@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-_LEAST_VARIANCE = 1e-2
+_LEAST_VARIANCE = 1e-3
 """Added to the variance of each direction of the patches, at unit contrast. What varies less is mostly the
 noise of a camera or of JPEG; amplified, it would be what a decoder is taught to draw."""
 _CONTRAST = 4.0

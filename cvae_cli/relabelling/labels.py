@@ -16,6 +16,7 @@ from typing import Any
 from cvae_cli import storage
 from cvae_cli.errors import ImageError, LabelError
 from cvae_cli.images.discover import ImageRef
+from cvae_cli.storage import Location
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ class LabelRule:
             return cls(rule, classes)
         if (index := class_index(rule, classes)) is not None:
             return cls("class", classes, label=index)
-        if Path(rule).suffix.casefold() == ".csv":
-            return cls("csv", classes, table=read_table(Path(rule), classes))
+        if (file := storage.locate(rule)).suffix.casefold() == ".csv":
+            return cls("csv", classes, table=read_table(file, classes))
         raise LabelError(
             f"--labels {rule}: not auto, folder, predict, a CSV file or one of the model's classes "
             f"({', '.join(classes)})."
@@ -196,7 +197,7 @@ class LabelTable:
         for path in _absolute_spellings(str(ref.file)):
             if (index := self.absolute.get(path)) is not None:
                 return index
-        end = _path_key(f"/{Path(ref.source).resolve().name}/{ref.relative}")
+        end = _path_key(f"/{storage.locate(ref.source).resolve().name}/{ref.relative}")
         found = {index for path, index in self._by_name.get(Path(end).name, ()) if path.endswith(end)}
         return found.pop() if len(found) == 1 else None
 
@@ -238,7 +239,7 @@ _LABEL_HEADINGS = (
 )
 
 
-def read_table(file: Path, classes: tuple[str, ...]) -> LabelTable:
+def read_table(file: Location, classes: tuple[str, ...]) -> LabelTable:
     """Read a CSV of ``path,label``.
 
     Commas, semicolons or tabs separate. A first line of headings may name the two columns otherwise, and

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from cvae_cli.images.prepare import Fit, Invert
+from cvae_cli.storage import Location
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class RelabelOptions:
     """What the user asked for.
 
     Attributes:
-        sources: files and folders.
-        out: the folder to write to.
+        sources: files and folders, of this machine or as URLs.
+        out: the folder to write to, likewise.
         model: a shipped name or a file.
         listing: paths, one per item, instead of sources: ``-`` on the command line.
         labels: ``auto``, ``folder``, ``predict``, a class, or a CSV file.
@@ -38,8 +38,8 @@ class RelabelOptions:
         dry_run: only say what would be written.
     """
 
-    sources: tuple[Path, ...]
-    out: Path
+    sources: tuple[Location, ...]
+    out: Location
     model: str = "mnist"
     listing: Iterable[str] | None = None
     labels: str = "auto"

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from cvae_cli import storage
 from cvae_cli.errors import UserError
@@ -25,6 +24,7 @@ from cvae_cli.model.registry import ModelCard
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.relabelling.labels import Label, LabelRule, class_index, require_class
 from cvae_cli.relabelling.options import RelabelOptions
+from cvae_cli.storage import Location
 
 TILES = "tiles"
 """The folder of tiles within the output folder."""
@@ -60,9 +60,9 @@ class RelabelPlan:
             file may be named further down in it.
     """
 
-    sources: tuple[Path, ...]
-    out: Path
-    model_file: Path
+    sources: tuple[Location, ...]
+    out: Location
+    model_file: Location
     model_name: str
     model_sha256: str
     spec: ModelSpec
@@ -73,7 +73,7 @@ class RelabelPlan:
     invert: Invert
     fit: Fit
     precision: str
-    judge_file: Path | None
+    judge_file: Location | None
     judge_sha256: str | None
     min_confidence: float | None
     min_realism: float | None
@@ -135,12 +135,18 @@ class RelabelPlan:
             remedy="move it" if ref.source == "-" else "move it, or add --overwrite",
         )
 
-    def fingerprint(self, ref: ImageRef, content: bytes, label: Label | None) -> str:
-        """A hash of everything that decides an image's pictures."""
+    def fingerprint(self, ref: ImageRef, sha256: str, label: Label | None) -> str:
+        """A hash of everything that decides an image's pictures.
+
+        Args:
+            ref: the image.
+            sha256: of its file, in hexadecimal.
+            label: its own; ``None`` where it is predicted.
+        """
         parts = [
             _PICTURES_VERSION,
             printable(ref.relative),
-            hashlib.sha256(content).hexdigest(),
+            sha256,
             self.model_sha256,
             "predict" if label is None else [label.index, label.source],
             list(self.targets),

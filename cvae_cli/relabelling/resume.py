@@ -9,14 +9,18 @@ from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.png import read_provenance
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.check import CheckResult
+from cvae_cli.relabelling.earlier import FINISHED, Outputs
 from cvae_cli.relabelling.labels import Label
 from cvae_cli.relabelling.plan import RelabelPlan
 
-FINISHED = "finished before"
-
 
 def finished_outcome(
-    plan: RelabelPlan, ref: ImageRef, outcome: ImageOutcome, label: Label | None, fingerprint: str
+    plan: RelabelPlan,
+    ref: ImageRef,
+    outcome: ImageOutcome,
+    label: Label | None,
+    fingerprint: str,
+    pictures: Outputs,
 ) -> ImageOutcome | None:
     """The outcome of an image that is finished, or ``None``.
 
@@ -26,11 +30,12 @@ def finished_outcome(
         outcome: what is known of it so far.
         label: its own label; ``None`` where it has to be predicted.
         fingerprint: of everything that decides its pictures.
+        pictures: that are there already.
     """
     # Without a label it is not known which target is the image's own: any picture will do to tell.
     recorded: dict[str, Any] = {}
     for name in plan.output_names(ref, plan.targets_of(label.index if label else None)):
-        recorded = read_provenance(plan.out / name) or {}
+        recorded = (read_provenance(plan.out / name) or {}) if pictures.may_have(name) else {}
         if recorded.get("fingerprint") == fingerprint:
             break
     index = recorded.get("label_index")

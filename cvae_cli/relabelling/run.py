@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
@@ -25,7 +26,7 @@ from cvae_cli.relabelling.batch import LoadedItem
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.pipeline import grouped_map, ordered_map
 from cvae_cli.relabelling.plan import RelabelPlan, make_plan
-from cvae_cli.relabelling.worker import Worker, identify
+from cvae_cli.relabelling.worker import Before, Worker, identify
 
 
 def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) -> Iterator[ImageOutcome]:
@@ -52,19 +53,20 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
     # Asked for here, so that nothing is created or loaded where there is no image.
     images = chain(list(islice(images, 1)), images)
     if options.dry_run:
-        return (_planned_outcome(plan, ref) for ref in images)
+        return _plan_all(plan, images)
     manifest = plan.out / manifest_name(options.shard)
     check_manifest(manifest, sources=plan.sources, out=plan.out, overwrite=options.overwrite)
     folder = OutputFolder(plan.out)
     folder.create()
-    worker = Worker(plan, folder, device=options.device, batch_size=options.batch_size)
+    before = Before(plan.out, overwrite=plan.overwrite)
+    worker = Worker(plan, folder, before, device=options.device, batch_size=options.batch_size)
     return _run(worker, images, options)
 
 
 def _run(worker: Worker, images: Iterator[ImageRef], options: RelabelOptions) -> Iterator[ImageOutcome]:
     plan = worker.plan
     manifest_file = plan.out / manifest_name(options.shard)
-    with Manifest(manifest_file) as manifest, one_core_per_thread() as initialise:
+    with closing(worker.before), Manifest(manifest_file) as manifest, one_core_per_thread() as initialise:
         for outcome in _outcomes(worker, images, options.workers or default_workers(), initialise):
             manifest.write({**outcome.to_dict(), "model": plan.model_name, "model_sha256": plan.model_sha256})
             yield outcome
@@ -100,15 +102,21 @@ def _outcomes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _planned_outcome(plan: RelabelPlan, ref: ImageRef) -> ImageOutcome:
+def _plan_all(plan: RelabelPlan, images: Iterator[ImageRef]) -> Iterator[ImageOutcome]:
+    with closing(Before(plan.out, overwrite=plan.overwrite)) as before:
+        for ref in images:
+            yield _planned_outcome(plan, ref, before)
+
+
+def _planned_outcome(plan: RelabelPlan, ref: ImageRef, before: Before) -> ImageOutcome:
     """What would be done for an image; nothing is decoded, drawn or written."""
-    found = identify(plan, ref)
+    found = identify(plan, ref, before)
     if isinstance(found, ImageOutcome):
         return found
     targets = plan.targets_of(found.label.index if found.label else None)
     outputs = plan.output_names(ref, targets)
     try:
-        for name in outputs:
+        for name in filter(before.outputs.may_have, outputs):
             plan.check_replaceable(ref, name)
     except ImageError as error:
         return found.outcome.failed(str(error))

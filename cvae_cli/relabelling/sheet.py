@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.labels import LabelRule
 from cvae_cli.relabelling.plan import check_fit
 from cvae_cli.relabelling.worker import OWN_PICTURE
+from cvae_cli.storage import Location
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class SheetOptions:
         overwrite: replace a file that cvae did not write.
     """
 
-    out: Path
-    sources: tuple[Path, ...] = ()
+    out: Location
+    sources: tuple[Location, ...] = ()
     listing: Iterable[str] | None = None
     model: str = "mnist"
     rows: int = 25
@@ -193,14 +193,14 @@ def _check_output(options: SheetOptions) -> None:
         raise OutputError(f"{out} is one of the images of the sources; choose another --out.")
 
 
-def _may_be_source(out: Path) -> bool:
+def _may_be_source(out: Location) -> bool:
     """Whether a file is there that is no sheet: a tile that cvae drew may be an image of the sources."""
     if not storage.exists(out) or storage.size_of(out) == 0:
         return False
     return "sheet" not in (read_provenance(out) or {})
 
 
-def _check_is_not_source(out: Path, ref: ImageRef) -> None:
+def _check_is_not_source(out: Location, ref: ImageRef) -> None:
     """Raise :class:`OutputError` if the sheet would replace this image, whatever the spelling."""
     if storage.is_same_file(out, ref.file) and _may_be_source(out):
         raise OutputError(f"{out} is one of the images of the sources; choose another --out.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cvae_cli import storage
-from cvae_cli.errors import ImageError
+from cvae_cli.errors import CvaeError, ImageError, UnreachableError
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.load import load_image, read_image
 from cvae_cli.images.naming import printable
@@ -17,10 +18,12 @@ from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.predict import Judge
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.batch import LoadedItem, RelabelledItem, relabel_batch
+from cvae_cli.relabelling.earlier import EarlierRuns, Outputs, recorded_outcome
 from cvae_cli.relabelling.labels import Label
 from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.relabelling.render import OWN_CLASS, Rendered, render
 from cvae_cli.relabelling.resume import finished_outcome
+from cvae_cli.storage import Location
 
 OWN_PICTURE = "a grid or sheet that cvae drew"
 
@@ -44,24 +47,51 @@ class IdentifiedItem:
     outcome: ImageOutcome
 
 
-def identify(plan: RelabelPlan, ref: ImageRef) -> IdentifiedItem | ImageOutcome:
-    """Read an image and tell whether there is anything to do; if not, its final outcome."""
+class Before:
+    """What there was before a run began."""
+
+    def __init__(self, out: Location, *, overwrite: bool = False) -> None:
+        """Look at an output folder; where everything is to be done again, earlier runs do not matter."""
+        self.outputs = Outputs(out)
+        self.runs = None if overwrite else EarlierRuns(out)
+
+    def close(self) -> None:
+        """Let go of the manifests."""
+        if self.runs is not None:
+            self.runs.close()
+
+
+def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem | ImageOutcome:
+    """Read an image and tell whether there is anything to do; if not, its final outcome.
+
+    What earlier runs say is finished is not even read.
+    """
     outcome = ImageOutcome(ref.relative, ref.source)
     if ref.passed_over:
         return outcome.skipped(ref.passed_over)
     try:
         if ref.problem:
             raise ImageError(ref.problem)
+        # Before it is read: if it changes meanwhile, the next run reads it again.
+        version = ref.version or storage.version_of(ref.file)
+        if version and before.runs is not None:
+            done = recorded_outcome(plan, ref, version, before.runs, before.outputs)
+            if done is not None:
+                return done
         content = read_image(ref.file)
         provenance = provenance_in(io.BytesIO(content))
         if provenance is not None and "target" not in provenance:
             return outcome.skipped(OWN_PICTURE)
         label = plan.rule.label_of(ref, provenance)
-    except (ImageError, MemoryError) as error:
+    except (ImageError, UnreachableError, MemoryError) as error:
         return outcome.failed(_reason(error))
-    fingerprint = plan.fingerprint(ref, content, label)
-    if not plan.overwrite and (done := finished_outcome(plan, ref, outcome, label, fingerprint)):
-        return done
+    sha256 = hashlib.sha256(content).hexdigest()
+    fingerprint = plan.fingerprint(ref, sha256, label)
+    outcome = replace(outcome, version=version, sha256=sha256, fingerprint=fingerprint)
+    if not plan.overwrite:
+        done = finished_outcome(plan, ref, outcome, label, fingerprint, before.outputs)
+        if done is not None:
+            return done
     if label is None and plan.rule.source == "auto" and (near := plan.rule.near_miss(ref)):
         outcome = replace(outcome, warnings=(f"its folder is not a class; did you mean {near}?",))
     if label is not None:
@@ -71,9 +101,9 @@ def identify(plan: RelabelPlan, ref: ImageRef) -> IdentifiedItem | ImageOutcome:
     return IdentifiedItem(ref, content, label, fingerprint, outcome)
 
 
-def load(plan: RelabelPlan, ref: ImageRef) -> LoadedItem | ImageOutcome:
+def load(plan: RelabelPlan, ref: ImageRef, before: Before) -> LoadedItem | ImageOutcome:
     """Read, decode and prepare an image; or its final outcome, if there is nothing to draw."""
-    found = identify(plan, ref)
+    found = identify(plan, ref, before)
     if isinstance(found, ImageOutcome):
         return found
     try:
@@ -89,7 +119,9 @@ def load(plan: RelabelPlan, ref: ImageRef) -> LoadedItem | ImageOutcome:
     return LoadedItem(ref, image, found.label, found.fingerprint, outcome)
 
 
-def commit(plan: RelabelPlan, folder: OutputFolder, ref: ImageRef, rendered: Rendered) -> ImageOutcome:
+def commit(
+    plan: RelabelPlan, folder: OutputFolder, ref: ImageRef, rendered: Rendered, outputs: Outputs
+) -> ImageOutcome:
     """Write an image's files; the one step that changes anything.
 
     Raises:
@@ -97,17 +129,18 @@ def commit(plan: RelabelPlan, folder: OutputFolder, ref: ImageRef, rendered: Ren
     """
     try:
         for name in rendered.outputs:
-            plan.check_replaceable(ref, name)
+            if outputs.may_have(name):
+                plan.check_replaceable(ref, name)
         # Before the first file is written: an image counts as finished as soon as all others exist.
-        _remove_obsolete(plan, ref, rendered)
+        _remove_obsolete(plan, ref, rendered, outputs)
         for name, content in rendered.files:
             folder.write(name, content)
-    except ImageError as error:
+    except (ImageError, UnreachableError) as error:
         return rendered.outcome.unjudged().failed(str(error))
     return rendered.outcome
 
 
-def _remove_obsolete(plan: RelabelPlan, ref: ImageRef, rendered: Rendered) -> None:
+def _remove_obsolete(plan: RelabelPlan, ref: ImageRef, rendered: Rendered, outputs: Outputs) -> None:
     """Delete tiles of an earlier run that this one would not have written, unless they are its sources."""
 
     def remove(name: str) -> None:
@@ -115,12 +148,12 @@ def _remove_obsolete(plan: RelabelPlan, ref: ImageRef, rendered: Rendered) -> No
         if not storage.is_same_file(file, ref.file) and not is_source(file, plan.sources, plan.out):
             storage.remove(file)
 
-    if rendered.wrong_label is not None:
+    if rendered.wrong_label is not None and outputs.may_have(rendered.wrong_label):
         drawn_from = (read_provenance(plan.out / rendered.wrong_label) or {}).get("source")
         if drawn_from == printable(ref.relative):
             remove(rendered.wrong_label)
     for name in rendered.left_out:
-        if read_provenance(plan.out / name) is not None:
+        if outputs.may_have(name) and read_provenance(plan.out / name) is not None:
             remove(name)
 
 
@@ -131,6 +164,7 @@ class Worker:
         self,
         plan: RelabelPlan,
         folder: OutputFolder,
+        before: Before,
         *,
         device: str = "auto",
         batch_size: int | None = None,
@@ -140,6 +174,7 @@ class Worker:
         Args:
             plan: of the run.
             folder: where it writes, already created.
+            before: what was there.
             device: as ``--device``.
             batch_size: images per batch; ``None`` chooses by the device.
 
@@ -149,6 +184,7 @@ class Worker:
         """
         self.plan = plan
         self.folder = folder
+        self.before = before
         self.relabeller = Relabeller(
             plan.model_file, device=device, precision=plan.precision, batch_size=batch_size
         )
@@ -160,7 +196,7 @@ class Worker:
 
     def load(self, ref: ImageRef) -> LoadedItem | ImageOutcome:
         """See :func:`load`."""
-        return load(self.plan, ref)
+        return load(self.plan, ref, self.before)
 
     def draw(self, items: Sequence[LoadedItem | ImageOutcome]) -> list[RelabelledItem | ImageOutcome]:
         """Draw the loaded images among these, in one batch; what is final already stays as it is."""
@@ -172,7 +208,8 @@ class Worker:
         """Render and write the pictures of an image."""
         if isinstance(drawn, ImageOutcome):
             return drawn
-        return commit(self.plan, self.folder, drawn.item.ref, render(self.plan, drawn))
+        rendered = render(self.plan, drawn)
+        return commit(self.plan, self.folder, drawn.item.ref, rendered, self.before.outputs)
 
     def draw_and_write(self, items: Sequence[LoadedItem | ImageOutcome]) -> list[ImageOutcome]:
         """Both, in one thread."""
@@ -180,4 +217,4 @@ class Worker:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, ImageError) else "too large for the memory of this machine"
+    return str(error) if isinstance(error, CvaeError) else "too large for the memory of this machine"

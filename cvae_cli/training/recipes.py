@@ -75,7 +75,9 @@ CIFAR10 = Recipe(
         widths=(192, 96, 32, 32),
         decoder_widths=(256, 144, 80, 64),
         arch="residual",
+        latent_maps=(4, 2),
         label_dim=32,
+        classifier="whitened",
         classifier_width=64,
         likelihood="laplace",
         fit="crop",
@@ -112,14 +114,13 @@ CIFAR10 = Recipe(
         centred=True,
         augment=True,
         feature_width=96,
+        eyes="imagenet",
     ),
-    classifier=ClassifierRecipe(pretrain_epochs=8, frozen=True, affine=(5.0, 0.1, 0.1), margin=0.1),
+    classifier=ClassifierRecipe(pretrain_epochs=12, frozen=True, margin=0.1),
+    map_dropout=0.5,
     augmentation=AugmentationRecipe(flips=True),
     alignment=AlignmentRecipe(strength=1.0),
 )
-
-PHOTOGRAPHS = replace(CIFAR10, discriminator=replace(CIFAR10.discriminator, eyes="imagenet"))
-"""Photographs of the user's own."""
 
 SILHOUETTES = replace(
     STROKES,
@@ -152,7 +153,7 @@ RECIPES = {"mnist": MNIST, "fashion": FASHION, "cifar10": CIFAR10}
 _BY_KIND = {
     ImageKind.STROKES: STROKES,
     ImageKind.SILHOUETTES: SILHOUETTES,
-    ImageKind.PHOTOGRAPHS: PHOTOGRAPHS,
+    ImageKind.PHOTOGRAPHS: CIFAR10,
 }
 _COARSEST_SIDE = 8
 """Largest side of the coarsest feature maps: dense layers grow with its square."""

@@ -42,8 +42,8 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_images_and_folders_are_listed_sorted(tree: Path) -> None:
-    assert list_images(tree) == (["a.JPG", "b.png", "photo.heic"], ["sub", "é"])
-    assert list_images(tree / "sub") == (["c.png"], [])
+    assert list_images(tree)[:2] == (["a.JPG", "b.png", "photo.heic"], ["sub", "é"])
+    assert list_images(tree / "sub")[:2] == (["c.png"], [])
 
 
 def test_a_walk_that_counts_lists_no_folder_a_second_time(tree: Path, listed: list[str]) -> None:
@@ -69,7 +69,7 @@ def test_what_waits_for_the_other_walk_is_bounded(
     shared = SharedListings()
     for _ in range(2):
         assert shared.list_images(tree) == list_images(tree)
-        assert shared.list_images(tree / "sub") == (["c.png"], [])
+        assert shared.list_images(tree / "sub")[:2] == (["c.png"], [])
     assert listed == [tree.name, "sub", tree.name]
 
 
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_listed_is_said_to_both_walks(tree: Path) -> Non
 def test_pictures_that_are_not_read_are_listed_to_be_counted(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"a{suffix}").touch()
     (tmp_path / "notes.txt").touch()
-    assert list_images(tmp_path) == ([f"a{suffix}"], [])
+    assert list_images(tmp_path)[:2] == ([f"a{suffix}"], [])
     assert suffix_of(f"a{suffix}") in UNSUPPORTED
 
 

@@ -11,7 +11,7 @@ from cvae_cli.images.output import OutputFolder
 from cvae_cli.relabelling.batch import RelabelledItem
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.plan import make_plan
-from cvae_cli.relabelling.worker import Worker
+from cvae_cli.relabelling.worker import Before, Worker
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def worker(folder_of_digits: Path, tmp_path: Path) -> Worker:
     )
     folder = OutputFolder(options.out)
     folder.create()
-    return Worker(make_plan(options), folder, device="cpu", batch_size=4)
+    return Worker(make_plan(options), folder, Before(options.out), device="cpu", batch_size=4)
 
 
 @pytest.fixture

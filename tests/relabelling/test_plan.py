@@ -33,7 +33,7 @@ def plan(options: RelabelOptions) -> RelabelPlan:
 def test_a_plan_can_be_sent_to_another_process(plan: RelabelPlan) -> None:
     again = pickle.loads(pickle.dumps(plan))
     assert again == plan
-    assert again.fingerprint(REF, b"x", None) == plan.fingerprint(REF, b"x", None)
+    assert again.fingerprint(REF, "x", None) == plan.fingerprint(REF, "x", None)
 
 
 def test_targets_are_sorted_and_never_the_own_class(plan: RelabelPlan) -> None:
@@ -55,14 +55,14 @@ def test_outputs_mirror_the_source(plan: RelabelPlan) -> None:
 
 
 def test_a_fingerprint_tells_everything_that_decides_the_pictures(plan: RelabelPlan) -> None:
-    base = plan.fingerprint(REF, b"content", None)
+    base = plan.fingerprint(REF, "content", None)
     others = [
-        plan.fingerprint(REF, b"changed", None),
-        plan.fingerprint(replace(REF, relative="a/y.png"), b"content", None),
-        plan.fingerprint(REF, b"content", Label(3, "folder")),
-        plan.fingerprint(REF, b"content", Label(3, "csv")),
+        plan.fingerprint(REF, "changed", None),
+        plan.fingerprint(replace(REF, relative="a/y.png"), "content", None),
+        plan.fingerprint(REF, "content", Label(3, "folder")),
+        plan.fingerprint(REF, "content", Label(3, "csv")),
         *(
-            replace(plan, **changes).fingerprint(REF, b"content", None)
+            replace(plan, **changes).fingerprint(REF, "content", None)
             for changes in (
                 {"model_sha256": "0"},
                 {"targets": (1,)},
@@ -79,7 +79,7 @@ def test_a_fingerprint_tells_everything_that_decides_the_pictures(plan: RelabelP
     ]
     assert len({base, *others}) == 1 + len(others)
     for changes in ({"out": Path("elsewhere")}, {"overwrite": True}, {"tiles": True}, {"sources": ()}):
-        assert replace(plan, **changes).fingerprint(REF, b"content", None) == base
+        assert replace(plan, **changes).fingerprint(REF, "content", None) == base
 
 
 def test_options_are_checked_against_each_other(options: RelabelOptions) -> None:
@@ -144,4 +144,4 @@ def test_pictures_of_earlier_versions_stay_finished(plan: RelabelPlan) -> None:
         ({"judge_sha256": "0", "min_confidence": 0.5}, [["0", 0.5]]),
     ):
         expected = hashlib.sha256(json.dumps(parts + more).encode()).hexdigest()[:32]
-        assert replace(plan, **changes).fingerprint(REF, b"x", None) == expected
+        assert replace(plan, **changes).fingerprint(REF, hashlib.sha256(b"x").hexdigest(), None) == expected

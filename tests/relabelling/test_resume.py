@@ -11,6 +11,7 @@ from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.png import encode_png
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.batch import RelabelledItem
+from cvae_cli.relabelling.earlier import Outputs
 from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.relabelling.render import render
 from cvae_cli.relabelling.resume import FINISHED, finished_outcome
@@ -20,12 +21,12 @@ FILES = ("d0.png", "tiles/0/d0.png", "tiles/1/d0.png")
 
 
 def finished(plan: RelabelPlan, ref: ImageRef, drawn: RelabelledItem) -> ImageOutcome | None:
-    known = ImageOutcome(ref.relative, ref.source)
-    return finished_outcome(plan, ref, known, drawn.item.label, drawn.item.fingerprint)
+    known = replace(drawn.item.outcome, label=None, label_source=None, prepared={}, warnings=())
+    return finished_outcome(plan, ref, known, drawn.item.label, drawn.item.fingerprint, Outputs(plan.out))
 
 
 def write(worker: Worker, ref: ImageRef, drawn: RelabelledItem) -> ImageOutcome:
-    return commit(worker.plan, worker.folder, ref, render(worker.plan, drawn))
+    return commit(worker.plan, worker.folder, ref, render(worker.plan, drawn), worker.before.outputs)
 
 
 def test_what_was_written_is_finished_and_described_as_before(
@@ -46,7 +47,7 @@ def test_what_was_predicted_judged_and_warned_about_is_remembered(
     probabilities[:, 0] = 0.9
     one = replace(drawn, item=item, label_source="predict", confidence=0.875, probabilities=probabilities)
     plan = replace(worker.plan, min_confidence=0.5)
-    done = commit(plan, worker.folder, ref, render(plan, one))
+    done = commit(plan, worker.folder, ref, render(plan, one), worker.before.outputs)
     found = finished(plan, ref, one)
     assert found == replace(done, status="skipped", reason=FINISHED)
     assert (found.label, found.label_source, found.confidence) == ("7", "predict", 0.875)

@@ -1,7 +1,6 @@
-"""The one place that reads and writes files.
+"""Files of this machine.
 
-Every file is written whole or not at all: to a temporary name beside it, then renamed. Everything
-above works with bytes and paths, so that another kind of storage is a matter of this module alone.
+Every file is written whole or not at all: to a temporary name beside it, then renamed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from cvae_cli.errors import ImageError, OutputError
+from cvae_cli.errors import ImageError
 
 try:
     import fcntl
@@ -78,6 +77,15 @@ def is_same_file(a: Path, b: Path) -> bool:
         return a.samefile(b)
     except OSError:
         return False
+
+
+def version_of(file: Path) -> str | None:
+    """Size and time of a file, which change when its content does; ``None`` if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return f"{found.st_size}-{found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else None
 
 
 def list_folder(folder: Path) -> list[tuple[str, bool]]:
@@ -168,20 +176,8 @@ def read_image_bytes(
 # Writing
 
 
-def write_file(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all, making its folder if needed.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        replace_file(file, content)
-    except OSError as error:
-        raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
-
-
 def replace_file(file: Path, content: bytes) -> None:
-    """As :func:`write_file`, but raises the system's OSError."""
+    """Write a file whole or not at all, making its folder if needed. Raises OSError."""
     for attempt in range(_ATTEMPTS):
         temporary = file.parent / temporary_name()
         try:
@@ -323,7 +319,7 @@ def unpack_gzip(file: Path, target: Path) -> None:
 # Streams of lines
 
 
-class LineStream:
+class LocalLines:
     """A file of lines that appears under its name when it is closed.
 
     Until then the file is ``NAME.part``. A second process that writes to the same name at the same

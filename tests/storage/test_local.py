@@ -13,6 +13,7 @@ import pytest
 from cvae_cli import storage
 from cvae_cli.errors import ImageError, OutputError
 from cvae_cli.images.output import OutputFolder
+from cvae_cli.storage import local
 
 HOLD = """
 import fcntl, os, sys, time
@@ -51,7 +52,7 @@ def test_only_what_nobody_writes_any_more_is_cleared_away(tmp_path: Path) -> Non
 
 
 def test_without_locks_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_lock", lambda descriptor: None)
+    monkeypatch.setattr(local, "_lock", lambda descriptor: None)
     young, old = tmp_path / ".cvae-0-1.part", tmp_path / ".cvae-0-2.part"
     for file in (young, old):
         file.touch()
@@ -190,7 +191,7 @@ def test_a_new_file_is_never_one_that_exists(tmp_path: Path) -> None:
 def test_temporary_names_are_hidden_and_never_the_same() -> None:
     names = [storage.temporary_name() for _ in range(100)]
     assert len(set(names)) == 100
-    assert all(storage._TEMPORARY.fullmatch(name) for name in names)
+    assert all(local._TEMPORARY.fullmatch(name) for name in names)
     code = "from cvae_cli import storage; print(storage.temporary_name())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert other.strip().rsplit("-", 1)[0] != names[0].rsplit("-", 1)[0]
@@ -199,7 +200,7 @@ def test_temporary_names_are_hidden_and_never_the_same() -> None:
 def test_a_file_is_abandoned_when_its_writer_is_gone(tmp_path: Path) -> None:
     file = tmp_path / ".cvae-0-0.part"
     with file.open("w") as stream:
-        assert storage._lock(stream.fileno())
+        assert local._lock(stream.fileno())
         storage.remove_if_abandoned(file)
         assert file.exists()
     storage.remove_if_abandoned(file)
@@ -272,7 +273,7 @@ def test_paths_to_one_file_are_the_same(tmp_path: Path) -> None:
 
 
 def test_a_stream_of_lines_has_its_name_only_when_it_is_closed(tmp_path: Path) -> None:
-    lines = storage.LineStream(tmp_path / "a")
+    lines = local.LocalLines(tmp_path / "a")
     lines.write("one")
     assert os.listdir(tmp_path) == ["a.part"]
     assert (tmp_path / "a.part").read_text() == "one\n"  # line by line, for who watches a run
@@ -282,7 +283,7 @@ def test_a_stream_of_lines_has_its_name_only_when_it_is_closed(tmp_path: Path) -
 
 
 def test_a_second_stream_of_the_same_name_does_not_disturb_the_first(tmp_path: Path) -> None:
-    first, second = storage.LineStream(tmp_path / "a"), storage.LineStream(tmp_path / "a")
+    first, second = local.LocalLines(tmp_path / "a"), local.LocalLines(tmp_path / "a")
     first.write("first")
     second.write("second")
     storage.clear_abandoned(tmp_path)  # both are being written
@@ -320,8 +321,8 @@ def test_a_hidden_stream_survives_that_another_run_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be cleared away in the moment before it is locked."""
-    first = storage.LineStream(tmp_path / "a")
-    lock, cleared = storage._lock, []
+    first = local.LocalLines(tmp_path / "a")
+    lock, cleared = local._lock, []
 
     def clear_and_lock(descriptor: int) -> bool | None:
         if not cleared:
@@ -330,8 +331,8 @@ def test_a_hidden_stream_survives_that_another_run_starts(
             cleared.append(hidden)
         return lock(descriptor)
 
-    monkeypatch.setattr(storage, "_lock", clear_and_lock)
-    second = storage.LineStream(tmp_path / "a")
+    monkeypatch.setattr(local, "_lock", clear_and_lock)
+    second = local.LocalLines(tmp_path / "a")
     second.write("second")
     second.close()
     first.close()
