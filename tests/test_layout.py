@@ -49,6 +49,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "skimage": ("evaluation/strokes.py",),
     "scipy": ("evaluation/strokes.py",),
     "fsspec": ("storage/remote.py",),
+    "ray": ("relabelling/cluster.py",),
     # By a name in a variable anything can be imported; the group imports its commands so.
     "importlib.import_module": ("cli/__init__.py",),
     **dict.fromkeys(("shutil", "tempfile", "fcntl", "glob", "stat", "gzip"), FILE_SYSTEM),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,19 @@ if TYPE_CHECKING:
     type=options.Shard(),
     help="Do only the I-th of N parts. Under torchrun and SLURM, their variables decide by default.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="local: this process, with threads. ray: actors on all cores or GPUs of a Ray cluster, by default "
+    "one on this machine; needs the extra [ray].",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="With --engine ray: the cluster, such as auto or HOST:6379.  [default: this machine alone]",
+)
 @click.option("--dry-run", is_flag=True, help="List what would be written, and write nothing.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first image that fails.")
 @click.option(
@@ -102,6 +115,8 @@ def command(
     shard: tuple[int, int] | None,
     fail_fast: bool,
     as_json: bool,
+    engine: str,
+    ray_address: str | None,
     **asked: Any,
 ) -> None:
     """Draw every image of SOURCE under every label that is not its own.
@@ -120,14 +135,25 @@ def command(
     job = RelabelOptions(sources=source, listing=options.listing(source, null=null), shard=shard, **asked)
     report = Report()
     display = ProgressDisplay(console)
-    listings = SharedListings() if display.live and job.listing is None else None
+    if engine != "ray" and ray_address is not None:
+        raise click.UsageError("--ray-address is for --engine ray: add it.")
+    local = engine == "local" or job.dry_run
+    listings = SharedListings() if local and display.live and job.listing is None else None
+    progress = _ImageCount(display)
+
+    def start() -> Iterator[ImageOutcome]:
+        if local:
+            return relabel(job, listings=listings)
+        from cvae_cli.relabelling.cluster import relabel_on_cluster
+
+        return relabel_on_cluster(job, address=ray_address, listed=progress.set_total)
+
     with (
         StopRequest() as stop,
         display,
-        closing(relabel(job, listings=listings)) as outcomes,  # type: ignore[type-var]
+        closing(start()) as outcomes,  # type: ignore[type-var]
     ):
         warn_of_unshown(console, job.model)
-        progress = _ImageCount(display)
         if listings is not None:
             count_in_background(lambda: _count_images(job, listings), progress.set_total)
         for outcome in outcomes:

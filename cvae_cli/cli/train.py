@@ -65,6 +65,14 @@ _OUT_VARIABLE = "CVAE_TRAIN_OUT"
     help="Grey (1) or RGB (3), for a FOLDER.  [default: as its images are]",
 )
 @click.option(
+    "--from",
+    "start",
+    type=options.Text(),
+    metavar="NAME|FILE",
+    help="Go on from the weights of this model, whose networks must have the same shapes, instead of random "
+    "ones. Its classifier is trained anew.",
+)
+@click.option(
     "--epochs",
     type=click.IntRange(1),
     help="Passes over the training images.  [default: the recipe's: 30; 50 for --arch resnet18 on mnist]",

@@ -37,6 +37,12 @@ def resolve_device(asked: str) -> torch.device:
     raise UserError(f"--device {asked}: not one of auto, cpu, cuda, cuda:N, mps.")
 
 
+def all_devices(asked: str) -> list[str]:
+    """The devices that a run may share its batches among: all GPUs, unless one of them is asked for."""
+    count = torch.cuda.device_count() if asked in ("auto", "cuda") and torch.cuda.is_available() else 0
+    return [f"cuda:{index}" for index in range(count)] if count > 1 else [asked]
+
+
 def use_full_fp32(device: torch.device) -> None:
     """Have fp32 on a device computed in fp32; a setting of the whole process.
 

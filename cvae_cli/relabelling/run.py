@@ -1,9 +1,9 @@
 """Relabelling folders: every image drawn under every label that is not its own.
 
-File work and the network overlap. One thread per core loads images, draws batches of them (on a GPU a
-thread of its own does), and renders and writes the pictures; the calling thread only hands out work.
-A bounded number of images is in flight, so memory does not grow with their number, and outcomes come
-in the order in which the images were found.
+File work and the network overlap. One thread per core loads images, draws batches of them (on GPUs a
+thread of its own does, one for each), and renders and writes the pictures; the calling thread only hands
+out work. A bounded number of images is in flight, so memory does not grow with their number, and outcomes
+come in the order in which the images were found.
 """
 
 from __future__ import annotations
@@ -66,25 +66,36 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
 def _run(worker: Worker, images: Iterator[ImageRef], options: RelabelOptions) -> Iterator[ImageOutcome]:
     plan = worker.plan
     manifest_file = plan.out / manifest_name(options.shard)
-    with closing(worker.before), Manifest(manifest_file) as manifest, one_core_per_thread() as initialise:
-        for outcome in _outcomes(worker, images, options.workers or default_workers(), initialise):
-            manifest.write({**outcome.to_dict(), "model": plan.model_name, "model_sha256": plan.model_sha256})
+    with closing(worker.before), Manifest(manifest_file) as manifest:
+        for outcome in outcomes_of(worker, images, options.workers or default_workers()):
+            manifest.write(manifest_record(plan, outcome))
             yield outcome
+
+
+def manifest_record(plan: RelabelPlan, outcome: ImageOutcome) -> dict[str, Any]:
+    """A line of the manifest."""
+    return {**outcome.to_dict(), "model": plan.model_name, "model_sha256": plan.model_sha256}
+
+
+def outcomes_of(worker: Worker, images: Iterator[ImageRef], workers: int) -> Iterator[ImageOutcome]:
+    """Load, draw and write images in threads; their outcomes, in order."""
+    with one_core_per_thread() as initialise:
+        yield from _outcomes(worker, images, workers, initialise)
 
 
 def _outcomes(
     worker: Worker, images: Iterator[ImageRef], workers: int, initialise: Callable[[], None]
 ) -> Iterator[ImageOutcome]:
-    """Load, draw and write all images, in threads."""
     size = worker.relabeller.batch_size
 
     def is_loaded(item: Any) -> bool:
         return isinstance(item, LoadedItem)
 
     pool = ThreadPoolExecutor(workers, "cvae", initialise)
-    gpu = ThreadPoolExecutor(1, "cvae-draw")
+    devices = len(worker.copies)
+    gpu = ThreadPoolExecutor(devices, "cvae-draw")
     try:
-        if worker.relabeller.device.type == "cpu":
+        if worker.relabeller.device.type == "cpu" and devices == 1:
             # Each thread draws batches of its own on one core: threads that share a batch spend much of
             # their time waiting for each other. It writes them too, as handing over costs more.
             yield from grouped_map(
@@ -93,7 +104,7 @@ def _outcomes(
             )  # fmt: skip
         else:
             drawn = grouped_map(
-                pool, worker.load, gpu, worker.draw, images, size=size, counts=is_loaded, workers=1
+                pool, worker.load, gpu, worker.draw, images, size=size, counts=is_loaded, workers=devices
             )
             yield from ordered_map(pool, worker.write, drawn, ahead=2 * size + workers)
     finally:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from typing import NamedTuple
 
 from cvae_cli import storage
 from cvae_cli.errors import CvaeError, ImageError, UnreachableError
@@ -16,6 +19,7 @@ from cvae_cli.images.output import OutputFolder, is_source
 from cvae_cli.images.png import provenance_in, read_provenance
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.predict import Judge
+from cvae_cli.model.device import all_devices
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.batch import LoadedItem, RelabelledItem, relabel_batch
 from cvae_cli.relabelling.earlier import EarlierRuns, Outputs, recorded_outcome
@@ -74,10 +78,8 @@ def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem
             raise ImageError(ref.problem)
         # Before it is read: if it changes meanwhile, the next run reads it again.
         version = ref.version or storage.version_of(ref.file)
-        if version and before.runs is not None:
-            done = recorded_outcome(plan, ref, version, before.runs, before.outputs)
-            if done is not None:
-                return done
+        if (done := recorded(plan, ref, before, version)) is not None:
+            return done
         content = read_image(ref.file)
         provenance = provenance_in(io.BytesIO(content))
         if provenance is not None and "target" not in provenance:
@@ -99,6 +101,16 @@ def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem
         if not plan.targets_of(label.index):
             return outcome.skipped(OWN_CLASS)
     return IdentifiedItem(ref, content, label, fingerprint, outcome)
+
+
+def recorded(
+    plan: RelabelPlan, ref: ImageRef, before: Before, version: str | None = None
+) -> ImageOutcome | None:
+    """The outcome of an image that manifests say is finished, without reading it; else ``None``."""
+    if before.runs is None or not before.runs.count:
+        return None
+    version = version or ref.version or storage.version_of(ref.file)
+    return recorded_outcome(plan, ref, version or "", before.runs, before.outputs)
 
 
 def load(plan: RelabelPlan, ref: ImageRef, before: Before) -> LoadedItem | ImageOutcome:
@@ -157,8 +169,15 @@ def _remove_obsolete(plan: RelabelPlan, ref: ImageRef, rendered: Rendered, outpu
             remove(name)
 
 
+class _Copy(NamedTuple):
+    """Model and judge on one device."""
+
+    relabeller: Relabeller
+    judge: Judge | None
+
+
 class Worker:
-    """A plan with its model and judge loaded: what one process holds."""
+    """A plan with its model and judge loaded, on each device of its own: what one process holds."""
 
     def __init__(
         self,
@@ -175,7 +194,7 @@ class Worker:
             plan: of the run.
             folder: where it writes, already created.
             before: what was there.
-            device: as ``--device``.
+            device: as ``--device``; where there are several GPUs and none is named, all of them.
             batch_size: images per batch; ``None`` chooses by the device.
 
         Raises:
@@ -185,14 +204,23 @@ class Worker:
         self.plan = plan
         self.folder = folder
         self.before = before
-        self.relabeller = Relabeller(
+        self.copies = [self._load_copy(each, batch_size) for each in all_devices(device)]
+        self.relabeller = self.copies[0].relabeller
+        self._idle: SimpleQueue[_Copy] = SimpleQueue()
+        for copy in self.copies:
+            self._idle.put(copy)
+
+    def _load_copy(self, device: str, batch_size: int | None) -> _Copy:
+        plan = self.plan
+        relabeller = Relabeller(
             plan.model_file, device=device, precision=plan.precision, batch_size=batch_size
         )
-        self.judge: Judge | None = None
+        judge = None
         if plan.judge_file is not None:
             # All tiles of a batch at once: one shape for the whole run.
-            tiles = self.relabeller.batch_size * max(1, plan.max_targets)
-            self.judge = Judge(plan.judge_file, device=device, batch_size=tiles)
+            tiles = relabeller.batch_size * max(1, plan.max_targets)
+            judge = Judge(plan.judge_file, device=device, batch_size=tiles)
+        return _Copy(relabeller, judge)
 
     def load(self, ref: ImageRef) -> LoadedItem | ImageOutcome:
         """See :func:`load`."""
@@ -201,8 +229,21 @@ class Worker:
     def draw(self, items: Sequence[LoadedItem | ImageOutcome]) -> list[RelabelledItem | ImageOutcome]:
         """Draw the loaded images among these, in one batch; what is final already stays as it is."""
         loaded = [item for item in items if isinstance(item, LoadedItem)]
-        drawn = iter(relabel_batch(self.plan, self.relabeller, self.judge, loaded) if loaded else ())
+        with self._copy() as copy:
+            drawn = iter(relabel_batch(self.plan, *copy, loaded) if loaded else ())
         return [next(drawn) if isinstance(item, LoadedItem) else item for item in items]
+
+    @contextmanager
+    def _copy(self) -> Iterator[_Copy]:
+        """The only copy, which threads share; of several, one that no other thread uses."""
+        if len(self.copies) == 1:
+            yield self.copies[0]
+            return
+        copy = self._idle.get()
+        try:
+            yield copy
+        finally:
+            self._idle.put(copy)
 
     def write(self, drawn: RelabelledItem | ImageOutcome) -> ImageOutcome:
         """Render and write the pictures of an image."""

@@ -7,9 +7,9 @@ what goes through fsspec, which is imported only then, in :mod:`cvae_cli.storage
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from cvae_cli.errors import OutputError
 from cvae_cli.storage import local, remote
@@ -35,6 +35,7 @@ __all__ = [
     "LineStream",
     "Location",
     "RemotePath",
+    "as_arrow",
     "clear_abandoned",
     "discard",
     "exists",
@@ -56,6 +57,7 @@ __all__ = [
     "read_image_bytes",
     "read_text",
     "remove",
+    "remove_folder",
     "remove_if_abandoned",
     "rename",
     "replace_file",
@@ -185,6 +187,22 @@ def remove(file: Location) -> None:
         remote.remove(file)
     else:
         local.remove(file)
+
+
+def remove_folder(folder: Location) -> None:
+    """Delete a folder of ours and what is in it, as far as that can be done."""
+    if isinstance(folder, RemotePath):
+        remote.remove_folder(folder)
+    else:
+        local.remove_folder(folder)
+
+
+def as_arrow(files: Sequence[Location]) -> tuple[list[str], Any]:
+    """Files as Arrow and Ray take them: paths, and the file system that they are in (``None``: this one)."""
+    first = files[0]
+    if isinstance(first, RemotePath):
+        return remote.as_arrow([file for file in files if isinstance(file, RemotePath)])
+    return [str(file) for file in files], None
 
 
 def make_folder(folder: Location) -> None:

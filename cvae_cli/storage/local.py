@@ -246,6 +246,11 @@ def remove(file: Path) -> None:
     file.unlink(missing_ok=True)
 
 
+def remove_folder(folder: Path) -> None:
+    """Delete a folder of ours and what is in it, as far as that can be done."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, if needed. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
-import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import IO, Any, NamedTuple, TypeVar
@@ -23,6 +22,7 @@ from urllib.parse import unquote
 from cvae_cli.errors import ImageError, UnreachableError, UserError
 from cvae_cli.storage.local import temporary_name
 from cvae_cli.storage.location import RemotePath
+from cvae_cli.storage.redaction import redacted
 
 _Result = TypeVar("_Result")
 
@@ -55,13 +55,6 @@ _MARKS = (
 """What the libraries call the mark of a version, or its time."""
 _CONNECT_SECONDS, _READ_SECONDS = 10, 30
 _CONNECTIONS = 64
-_SECRET = re.compile(
-    r"((?:X-Amz-[\w-]+|AWSAccessKeyId|Signature|sig|token|access_key\w*|secret\w*|password)=)[^&\s\"']+"
-    r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b|(://)[^/@\s]+@",
-    re.IGNORECASE,
-)
-_VARIABLES = re.compile(r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|CONNECTION_STRING|ACCOUNT_KEY|SAS", re.IGNORECASE)
-_SHORTEST_SECRET = 6
 
 
 class Entry(NamedTuple):
@@ -95,7 +88,7 @@ def _connected(protocol: str, account: str, login: str, process: int, thread: in
         raise UserError(f"{protocol}:// needs the extra [{extra}]: pip install 'cvae-cli[{extra}]'.")
     import fsspec
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"skip_instance_cache": True}
     if protocol not in ("sftp", "ssh"):
         options["use_listings_cache"] = False
     if protocol in ("s3", "s3a"):
@@ -108,7 +101,7 @@ def _connected(protocol: str, account: str, login: str, process: int, thread: in
     elif protocol in ("sftp", "ssh"):
         host, _, port = account.partition(":")
         user, password = (unquote(part) for part in login.partition(":")[::2])
-        options |= {"host": host, "timeout": _CONNECT_SECONDS, "skip_instance_cache": True}
+        options |= {"host": host, "timeout": _CONNECT_SECONDS}
         options |= {"port": int(port)} if port else {}
         options |= {"username": user} if user else {}
         options |= {"password": password} if password else {}
@@ -165,17 +158,6 @@ def _as_os_error(error: Exception, place: RemotePath) -> OSError:
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "AuthenticationException"):
         return PermissionError(errno.EACCES, f"no valid credentials were found ({text})")
     return OSError(errno.EIO, text)
-
-
-def redacted(text: str, place: RemotePath | None = None) -> str:
-    """A message without passwords, keys and signatures."""
-    secrets = {value for name, value in os.environ.items() if _VARIABLES.search(name)}
-    if place is not None:
-        secrets |= {place.password, place.login}
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET or (place is not None and secret and secret == place.password):
-            text = text.replace(secret, "***")
-    return _SECRET.sub(lambda found: f"{found[1] or found[2] or ''}***", text)
 
 
 # Looking
@@ -365,6 +347,19 @@ def remove(file: RemotePath) -> None:
         _try(file, lambda fs, path: fs.rm_file(path))
     except FileNotFoundError:
         return
+
+
+def remove_folder(folder: RemotePath) -> None:
+    """Delete a folder of ours and what is in it, as far as that can be done."""
+    try:
+        _try(folder, lambda fs, path: fs.rm(path, recursive=True))
+    except OSError:
+        return
+
+
+def as_arrow(files: Sequence[RemotePath]) -> tuple[list[str], Any]:
+    """Files as Arrow and Ray take them: paths, and the file system that they are in."""
+    return [_path(file) for file in files], _filesystem(files[0])
 
 
 def make_folder(folder: RemotePath) -> None:

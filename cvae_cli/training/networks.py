@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from cvae_cli.errors import UserError
 from cvae_cli.model.classifiers import classifier_widths
 from cvae_cli.model.discriminators import FeatureDiscriminator, ProjectionDiscriminator
 from cvae_cli.model.vae import ConditionalVAE
@@ -60,6 +61,31 @@ class Networks(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`get_extra_state`."""
         self.steps, self.fine_tuning = state["steps"], state["fine_tuning"]
+
+    def start_from(self, other: ConditionalVAE) -> None:
+        """Take over what another model has learned, all but its classifier.
+
+        Args:
+            other: with networks of the same shapes.
+
+        Raises:
+            UserError: they have others.
+        """
+        learned = {
+            name: value for name, value in other.state_dict().items() if not name.startswith("classifier.")
+        }
+        shapes = {
+            name: value.shape
+            for name, value in self.model.state_dict().items()
+            if not name.startswith("classifier.")
+        }
+        if {name: value.shape for name, value in learned.items()} != shapes:
+            raise UserError(
+                "--from: this model's networks have other shapes than those that these images are trained "
+                "with, or another number of classes."
+            )
+        for model in (self.model, self.ema):
+            model.load_state_dict(learned, strict=False)
 
     def freeze_encoder(self) -> None:
         """Use the EMA's encoder and alignment from now on, and train the decoder only."""

@@ -11,6 +11,7 @@ import torch
 from cvae_cli.data import datasets, folders, pairs
 from cvae_cli.data.labelled import SPLIT_SEED, LabelledImages, hold_out
 from cvae_cli.errors import UserError
+from cvae_cli.model import registry
 from cvae_cli.training import eyes, recipes
 from cvae_cli.training.callbacks import TrainObserver
 from cvae_cli.training.compat import is_main_process
@@ -42,6 +43,7 @@ class TrainOptions:
     arch: str = "auto"
     label_blind: bool = False
     pairs: str = "auto"
+    start: str | None = None
 
     @property
     def name(self) -> str:
@@ -63,6 +65,8 @@ class TrainOptions:
             parts.append(f"--learning-rate {self.learning_rate:g}")
         if self.precision != "auto":
             parts.append(f"--precision {self.precision}")
+        if self.start is not None:
+            parts.append(f"--from {shlex.quote(self.start)}")
         if self.pairs != "auto":
             parts.append(f"--pairs {self.pairs}")
         if self.devices * self.num_nodes > 1:
@@ -75,6 +79,7 @@ class TrainOptions:
             epochs=self.epochs,
             seed=self.seed,
             resume=self.resume,
+            start=None if self.start is None else registry.resolve(self.start),
             device=self.device,
             devices=self.devices,
             num_nodes=self.num_nodes,

@@ -75,7 +75,6 @@ CIFAR10 = Recipe(
         widths=(192, 96, 32, 32),
         decoder_widths=(256, 144, 80, 64),
         arch="residual",
-        latent_maps=(4, 2),
         label_dim=32,
         classifier="whitened",
         classifier_width=64,
@@ -117,7 +116,6 @@ CIFAR10 = Recipe(
         eyes="imagenet",
     ),
     classifier=ClassifierRecipe(pretrain_epochs=12, frozen=True, margin=0.1),
-    map_dropout=0.5,
     augmentation=AugmentationRecipe(flips=True),
     alignment=AlignmentRecipe(strength=1.0),
 )

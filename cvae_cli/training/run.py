@@ -16,9 +16,10 @@ from cvae_cli.data.drawn_digits import draw_digits
 from cvae_cli.data.labelled import LabelledImages, together
 from cvae_cli.data.pairs import WithCounterparts
 from cvae_cli.errors import DataError, UserError
-from cvae_cli.model import registry
+from cvae_cli.model import registry, weights
 from cvae_cli.model.canvas import images_at_once
 from cvae_cli.model.device import resolve_device, use_full_fp32
+from cvae_cli.storage import Location
 from cvae_cli.training import compat
 from cvae_cli.training.callbacks import (
     Checkpoints,
@@ -72,6 +73,7 @@ class TrainerOptions:
         epochs: in all, over all sessions of the run; ``None`` for the recipe's.
         seed: of everything random.
         resume: continue the run of the folder.
+        start: weights of a model to go on from, instead of random ones.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         devices: GPUs, or processes on the CPU.
         num_nodes: machines.
@@ -84,6 +86,7 @@ class TrainerOptions:
     epochs: int | None = None
     seed: int = 0
     resume: bool = False
+    start: Location | None = None
     device: str = "auto"
     devices: int = 1
     num_nodes: int = 1
@@ -153,7 +156,8 @@ def train(
     """
     _check(recipe, data, options)
     data = replace(data, training=_with_drawn_digits(data.training, recipe, options.seed))
-    description = describe_run(data.data_set, options.seed, recipe)
+    start = None if options.start is None else weights.load(options.start)
+    description = describe_run(data.data_set, options.seed, recipe, start and start[1].sha256)
     main_process = compat.is_main_process()
     if main_process:
         check_run_folder(run_folder, description, resume=options.resume)
@@ -178,6 +182,8 @@ def train(
             seed=options.seed,
             validation=data.validation,
         )
+        if start is not None:
+            module.objective.networks.start_from(start[0])
         trainer = _trainer(recipe, options, epochs, run_folder, callbacks)
         if main_process:
             create_run_folder(run_folder, description, resume=options.resume)

@@ -32,9 +32,17 @@ def choose_run_folder(name: str, *, resume: bool, runs: Path = Path("runs")) -> 
     return candidates[free - 1]
 
 
-def describe_run(data_set: str, seed: int, recipe: Recipe) -> dict[str, Any]:
-    """What must not change when a run is resumed, as ``run.json`` holds it."""
-    return {"data": data_set, "seed": seed, "recipe": recipe.to_dict()}
+def describe_run(data_set: str, seed: int, recipe: Recipe, start: str | None = None) -> dict[str, Any]:
+    """What must not change when a run is resumed, as ``run.json`` holds it.
+
+    Args:
+        data_set: name or folder.
+        seed: of the run.
+        recipe: of the run.
+        start: sha256 of the weights that it goes on from, if any.
+    """
+    begun = {} if start is None else {"from": start}
+    return {"data": data_set, "seed": seed, **begun, "recipe": recipe.to_dict()}
 
 
 def check_run_folder(folder: Path, description: dict[str, Any], *, resume: bool) -> None:

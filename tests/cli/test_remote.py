@@ -94,7 +94,7 @@ def test_a_bucket_gets_what_a_folder_gets(s3: S3, bucket: RemotePath, tmp_path: 
     assert again.exit_code == 0
     assert "24 skipped (finished before)" in again.stderr
     assert s3.asked("GET", f"/{bucket.host}/imgs/") == []  # no pixel
-    assert s3.asked("GET", f"/{bucket.host}/out/") == [f"/{bucket.host}/out/manifest.jsonl"]
+    assert set(s3.asked("GET", f"/{bucket.host}/out/")) == {f"/{bucket.host}/out/manifest.jsonl"}
     assert len(s3.asked("PUT", f"/{bucket.host}/out/")) == 1
 
 

@@ -6,7 +6,7 @@ import torch
 from cvae_cli import storage
 from cvae_cli.errors import UserError
 from cvae_cli.model import device
-from cvae_cli.model.device import bf16_is_fast, resolve_device, use_full_fp32
+from cvae_cli.model.device import all_devices, bf16_is_fast, resolve_device, use_full_fp32
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, gpus: int = 0, mps: bool = False) -> None:
@@ -84,3 +84,19 @@ def test_bf16_is_not_fast_where_nothing_is_known(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(device.storage, "read_text", gone)
     assert not bf16_is_fast(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "expected"),
+    [
+        ("cuda", 3, ["cuda:0", "cuda:1", "cuda:2"]), ("auto", 2, ["cuda:0", "cuda:1"]),
+        ("cuda:1", 3, ["cuda:1"]),
+        ("cuda", 1, ["cuda"]), ("auto", 0, ["auto"]), ("cpu", 4, ["cpu"]),
+    ],
+)  # fmt: skip
+def test_all_gpus_unless_one_is_named(
+    asked: str, gpus: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert all_devices(asked) == expected

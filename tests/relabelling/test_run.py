@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from cvae_cli.errors import LabelError, OutputError, UserError
 from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.relabelling import worker
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.run import relabel
 
@@ -387,3 +389,25 @@ def test_examples_find_their_labels(examples: Path, tmp_path: Path) -> None:
     assert {outcome.label_source for outcome in outcomes} == {"folder", "predict"}
     right = sum(outcome.label == truth[outcome.path] for outcome in outcomes)
     assert right >= 0.9 * len(outcomes)
+
+
+def test_several_devices_share_the_batches_and_draw_the_same(
+    folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(options(folder_of_digits, tmp_path / "one", check=True, write="both"))
+    used: list[int] = []
+    barrier = threading.Barrier(2, timeout=20)
+    real = worker.relabel_batch
+
+    def drawing(plan: object, relabeller: object, *rest: object) -> object:
+        used.append(id(relabeller))
+        if len(used) <= 2:
+            barrier.wait()  # both at once
+        return real(plan, relabeller, *rest)
+
+    monkeypatch.setattr(worker, "relabel_batch", drawing)
+    monkeypatch.setattr(worker, "all_devices", lambda asked: [asked, asked])
+    outcomes = run(options(folder_of_digits, tmp_path / "two", check=True, write="both"))
+    assert [outcome.status for outcome in outcomes] == ["done"] * 10
+    assert len(set(used)) == 2
+    assert tree(tmp_path / "two") == tree(tmp_path / "one")

@@ -1,0 +1,256 @@
+"""Relabelling on a cluster, with Ray Data (https://docs.ray.io/en/latest/data/data.html).
+
+This process lists the images, decides their names and leaves out what is finished; it writes that down as
+work lists. Actors, one for each GPU or core, hold the model and the judge: they read, draw and write their
+images with the very functions of the local engine. Only outcomes come back, in the order of the lists, into
+one manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import chain, islice
+from pathlib import PurePosixPath
+from typing import Any
+
+from cvae_cli import storage
+from cvae_cli.errors import CvaeError, OutputError, UserError
+from cvae_cli.images.discover import ImageRef, iter_images
+from cvae_cli.images.manifest import Manifest, check_manifest, manifest_name
+from cvae_cli.images.output import OutputFolder
+from cvae_cli.inference.threads import default_workers
+from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.relabelling.earlier import FINISHED
+from cvae_cli.relabelling.options import RelabelOptions
+from cvae_cli.relabelling.plan import RelabelPlan, make_plan
+from cvae_cli.relabelling.run import manifest_record, outcomes_of
+from cvae_cli.relabelling.worker import Before, Worker, recorded
+from cvae_cli.storage import Location, RemotePath
+
+_FIRST_LIST, _LONGEST_LIST = 256, 10_000
+"""Rows of the first work list and of later ones, each twice as long as the one before."""
+_BLOCK_ROWS = 64
+"""Images that an actor is given at once: what is done again when it dies."""
+_READING = 1
+"""Cores, as Ray counts them, that are left to reading the lists; where actors took all, nothing began."""
+
+
+def relabel_on_cluster(
+    options: RelabelOptions, *, address: str | None = None, listed: Callable[[int], None] = lambda count: None
+) -> Iterator[ImageOutcome]:
+    """As :func:`cvae_cli.relabelling.run.relabel`, by the actors of a Ray cluster.
+
+    Args:
+        options: what to do; sources, output folder and model have to be reached from all nodes.
+        address: of the cluster, as ``ray.init`` takes it; ``None`` starts Ray on this machine.
+        listed: called with the number of images once it is known.
+
+    Raises:
+        UserError: as there; or Ray is not installed, or the cluster cannot be reached.
+        OutputError: as there.
+    """
+    if find_spec("ray") is None or find_spec("pyarrow") is None:
+        raise UserError("--engine ray needs the extra [ray]: pip install 'cvae-cli[ray]'.")
+    plan = make_plan(options)
+    images = iter_images(options.sources, options.listing, exclude=options.out, shard=options.shard)
+    images = chain(list(islice(images, 1)), images)
+    manifest = plan.out / manifest_name(options.shard)
+    check_manifest(manifest, sources=plan.sources, out=plan.out, overwrite=options.overwrite)
+    OutputFolder(plan.out).create()
+    return _run(plan, images, options, address, listed)
+
+
+def _run(
+    plan: RelabelPlan,
+    images: Iterator[ImageRef],
+    options: RelabelOptions,
+    address: str | None,
+    listed: Callable[[int], None],
+) -> Iterator[ImageOutcome]:
+    work = plan.out / f"{storage.temporary_name()}-work"
+    try:
+        files, count = _write_lists(plan, images, work)
+        listed(count)
+        with (
+            Manifest(plan.out / manifest_name(options.shard)) as manifest,
+            _cluster(address),
+            closing(_outcomes(plan, options, files)) as outcomes,  # type: ignore[type-var]
+        ):
+            for outcome in outcomes:
+                manifest.write(manifest_record(plan, outcome))
+                yield outcome
+    finally:
+        storage.remove_folder(work)
+
+
+# Work lists
+
+
+def _write_lists(plan: RelabelPlan, images: Iterator[ImageRef], work: Location) -> tuple[list[Location], int]:
+    """Write rows of images to Parquet files; the files, and how many images there are."""
+    files: list[Location] = []
+    count, longest = 0, _FIRST_LIST
+    storage.make_folder(work)
+    with closing(Before(plan.out, overwrite=plan.overwrite)) as before:
+        rows = (_row(plan, ref, before) for ref in images)
+        while chunk := list(islice(rows, longest)):
+            files.append(work / f"{len(files):06d}.parquet")
+            storage.write_file(files[-1], _as_parquet(chunk))
+            count, longest = count + len(chunk), min(2 * longest, _LONGEST_LIST)
+    return files, count
+
+
+def _row(plan: RelabelPlan, ref: ImageRef, before: Before) -> dict[str, Any]:
+    """An image as a row: text as bytes, since names need not be UTF-8; never a login.
+
+    ``final`` is the outcome of an image that is finished; ``begun`` says that some picture of it is there.
+    """
+    final, begun = None, False
+    if not (ref.problem or ref.passed_over):
+        final = recorded(plan, ref, before)
+        first_targets = plan.targets_of(None)[:2]  # one of them is not the image's own
+        begun = final is None and any(map(before.outputs.has, plan.output_names(ref, first_targets)))
+    return {
+        "file": os.fsencode(str(ref.file)),
+        "relative": os.fsencode(ref.relative),
+        "source": os.fsencode(ref.source),
+        "output": os.fsencode(str(ref.output)),
+        "problem": os.fsencode(ref.problem),
+        "passed_over": os.fsencode(ref.passed_over),
+        "version": ref.version,
+        "final": "" if final is None else json.dumps(final.to_dict()),
+        "begun": begun,
+    }
+
+
+def _as_parquet(rows: list[dict[str, Any]]) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.Table.from_pylist(rows)
+    return storage.to_bytes(lambda stream: parquet.write_table(table, stream))
+
+
+def _as_ref(plan: RelabelPlan, row: dict[str, Any]) -> ImageRef:
+    """The image of a row."""
+    file = storage.locate(os.fsdecode(row["file"]))
+    if isinstance(file, RemotePath):
+        logins = {
+            (place.protocol, place.host): place.login
+            for place in (*plan.sources, plan.out)
+            if isinstance(place, RemotePath)
+        }
+        file = replace(file, login=logins.get((file.protocol, file.host), ""))
+    return ImageRef(
+        file,
+        os.fsdecode(row["relative"]),
+        os.fsdecode(row["source"]),
+        PurePosixPath(os.fsdecode(row["output"])),
+        os.fsdecode(row["problem"]),
+        os.fsdecode(row["passed_over"]),
+        row["version"],
+    )
+
+
+# Actors
+
+
+def _make_actor(plan: RelabelPlan, options: RelabelOptions) -> type:
+    """The class of the actors.
+
+    Made here, so that the plan travels inside it: arguments of a constructor are kept by the node that began
+    the run, and an actor could not be started again without it.
+    """
+
+    class Relabel:
+        def __init__(self) -> None:
+            folder = OutputFolder(plan.out)
+            folder.create()
+            # What is finished has been left out before; whatever is there now was written by this run.
+            before = Before(plan.out, overwrite=True)
+            self.worker = Worker(plan, folder, before, device=options.device, batch_size=options.batch_size)
+
+        def __call__(self, table: Any) -> Any:
+            import pyarrow
+
+            rows = table.to_pylist()
+            refs = (_as_ref(plan, row) for row in rows if not row["final"])
+            try:
+                drawn = outcomes_of(self.worker, refs, options.workers or 1)
+                found = [row["final"] or json.dumps(_of_this_run(next(drawn), row).to_dict()) for row in rows]
+            except CvaeError as error:
+                return pyarrow.table({"outcome": [""], "error": [str(error)]})
+            return pyarrow.table({"outcome": found, "error": [""] * len(found)})
+
+    return Relabel
+
+
+def _of_this_run(outcome: ImageOutcome, row: dict[str, Any]) -> ImageOutcome:
+    """An outcome as the run reports it: finished by an actor that died is done, not finished before."""
+    if outcome.reason == FINISHED and not row["begun"]:
+        return replace(outcome, status="done", reason="")
+    return outcome
+
+
+def _outcomes(plan: RelabelPlan, options: RelabelOptions, files: list[Location]) -> Iterator[ImageOutcome]:
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    gpus = int(ray.cluster_resources().get("GPU", 0)) if options.device != "cpu" else 0
+    actors = gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) - _READING)
+    paths, filesystem = storage.as_arrow(files)
+    outcomes = (
+        ray.data.read_parquet(paths, filesystem=filesystem)
+        .repartition(target_num_rows_per_block=_BLOCK_ROWS)
+        .map_batches(
+            _make_actor(plan, options),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=1, initial_size=actors, max_size=actors),
+            num_cpus=None if gpus else 1,
+            num_gpus=1 if gpus else None,
+        )
+    )
+    for table in outcomes.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for row in table.to_pylist():
+            if row["error"]:
+                raise OutputError(row["error"])
+            yield ImageOutcome.from_dict(json.loads(row["outcome"]))
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """Ray, connected, quiet, and keeping the order of the rows."""
+    import ray
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    begun = not ray.is_initialized()
+    if begun:
+        try:
+            ray.init(
+                address=address or "local",
+                num_cpus=default_workers() + _READING if address is None else None,
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(f"--ray-address {address}: no Ray cluster can be reached: {error}") from error
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars, context.execution_options.preserve_order
+    context.enable_progress_bars, context.execution_options.preserve_order = False, True
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise OutputError(f"the cluster gave up: {str(error).strip().splitlines()[-1]}") from error
+    finally:
+        context.enable_progress_bars, context.execution_options.preserve_order = before
+        if begun:
+            ray.shutdown()
