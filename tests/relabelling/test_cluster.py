@@ -166,7 +166,7 @@ def test_actors_and_a_node_that_die_change_nothing(many: Path, tmp_path: Path, n
                 os.kill(int(process), signal.SIGKILL)
                 killed.append(int(process))
         if number == 400:
-            nodes.remove_node(nodes.worker_nodes[-1] if hasattr(nodes, "worker_nodes") else None)
+            nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
     assert len(killed) == 2
     assert outcomes == expected
     assert [one.path for one in outcomes if one.status == "failed"] == [
