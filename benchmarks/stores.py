@@ -55,7 +55,9 @@ def run_one(engine: str, source: str, out: str) -> dict[str, float]:
         from cvae_cli.relabelling.cluster import relabel_on_cluster
 
         actors = int(engine.removeprefix("ray-"))
-        ray.init("local", num_cpus=actors + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            "local", num_cpus=actors + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
         outcomes = relabel_on_cluster(options)
     first, count = 0.0, 0
     for outcome in outcomes:

@@ -121,7 +121,7 @@ def command(
 ) -> None:
     """Draw every image of SOURCE under every label that is not its own.
 
-    SOURCE is any number of image files and folders (searched recursively), URLs of such (s3://, gs://,
+    SOURCE is any number of image files and folders (searched recursively), URLs of these (s3://, gs://,
     az://, sftp://), or - for a list of paths or URLs on stdin. Finished images are skipped, so an
     interrupted run continues where it stopped. DIR/manifest.jsonl records what became of each image.
     """

@@ -46,7 +46,7 @@ class Fitting:
 
     def batch(self, count: int) -> int:
         """Images a step, of so many in all."""
-        return max(1, min(_BATCH, count // 8))
+        return max(2, min(_BATCH, count // 8))
 
     def steps(self, count: int) -> int:
         """Steps in all, for so many images."""

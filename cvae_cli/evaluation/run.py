@@ -194,7 +194,7 @@ def _judge_file(
         check_fits(file, card, data)
         return file
     command = (
-        f"cvae evaluate --model {shlex.quote(options.model)} --data {shlex.quote(data)} "
+        f"cvae evaluate --model {shlex.quote(storage.shown(options.model))} --data {shlex.quote(data)} "
         f"--judge {shlex.quote(str(file))}"
     )
     file = storage.local_only(file, "a judge that has to be trained")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, repeat
+from itertools import chain
 from pathlib import Path, PurePath, PurePosixPath
 
 from cvae_cli import storage
@@ -221,12 +221,16 @@ def _listed_url(
     """The image of a URL in a list."""
     try:
         file = storage.locate(text)
-        name = str(file)  # without a login
+    except UserError as error:
+        yield ImageRef(Path(), str(error), "-", PurePosixPath("_"), "no URL that can be read")
+        return
+    name = str(file)  # without a login
+    try:
         if text.endswith("/") or not owners.is_new(name) or _is_output(file, barred):
             return
         place = safe_relative(file).with_name(siblings.output_name(file))
     except UserError as error:
-        yield ImageRef(Path(), text.partition("@")[2] or text, "-", PurePosixPath("_"), str(error))
+        yield ImageRef(file, name, "-", PurePosixPath("_"), str(error))
         return
     owner = owners.claim(str(place), name)
     if owner != "repeated":
@@ -301,7 +305,7 @@ def _walk(
             yield ImageRef(folder, str(below), source, place / "_", reason)
             continue
         ambiguous = ambiguous_stems(files, folders)
-        for name, version in zip(files, versions or repeat(""), strict=False):
+        for name, version in zip(files, versions or [""] * len(files), strict=True):
             if (suffix := suffix_of(name)) in UNSUPPORTED:
                 reason = f"{suffix} files are not read; convert them to PNG or JPEG"
                 yield ImageRef(folder / name, str(below / name), source, place / name, passed_over=reason)

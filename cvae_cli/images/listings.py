@@ -156,10 +156,10 @@ class SharedListings:
         with self._lock:  # held while listing: the other walk waits rather than asking the disk too
             if (kept := self._kept.pop(folder, None)) is not None:
                 self._characters -= sum(map(len, kept))
-                return Listing(*(names.split("/")[1:] for names in kept))
+                return Listing(*(names.split("\0")[1:] for names in kept))
             found = list_images(folder, root=root)
-            # As one string of each, which takes a third of the memory of a list; no name holds a slash.
-            kept = tuple("".join(f"/{name}" for name in names) for names in found)
+            # As one string of each, which takes a third of the memory of a list; no name holds a NUL.
+            kept = tuple("".join(f"\0{name}" for name in names) for names in found)
             if self._characters + sum(map(len, kept)) <= _SHARED_CHARACTERS:
                 self._kept[folder] = kept
                 self._characters += sum(map(len, kept))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae_cli import storage
+from cvae_cli.errors import UnreachableError
 from cvae_cli.storage import Location, RemotePath
 
 PROVENANCE = "cvae"
@@ -56,14 +57,33 @@ def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any]) -> bytes:
 
 
 def read_provenance(file: Location) -> dict[str, Any] | None:
-    """The provenance of a PNG that cvae wrote; ``None`` for any other file, or none at all."""
+    """The provenance of a PNG that cvae wrote; ``None`` for any other file, or none at all.
+
+    Raises:
+        UnreachableError: of a URL, it cannot be read.
+    """
     try:
         if isinstance(file, RemotePath):
-            return provenance_in(io.BytesIO(storage.read_head(file, _HEAD_BYTES)))
+            return _remote_provenance(file)
         with storage.open_to_read(file) as stream:
             return provenance_in(stream)
     except OSError:
         return None
+
+
+def _remote_provenance(file: RemotePath) -> dict[str, Any] | None:
+    try:
+        head = storage.read_head(file, _HEAD_BYTES)
+        found = provenance_in(io.BytesIO(head))
+        if found is None and len(head) == _HEAD_BYTES and head.startswith(_SIGNATURE):
+            # Of many tiles that were judged, it may be longer.
+            found = provenance_in(io.BytesIO(storage.read_head(file, _MAX_CHUNK_BYTES + 100)))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # It is not known whose it is: it must not be taken for a file of the user's.
+        raise UnreachableError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return found
 
 
 def provenance_in(stream: IO[bytes]) -> dict[str, Any] | None:

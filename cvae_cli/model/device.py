@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -38,9 +39,17 @@ def resolve_device(asked: str) -> torch.device:
 
 
 def all_devices(asked: str) -> list[str]:
-    """The devices that a run may share its batches among: all GPUs, unless one of them is asked for."""
+    """The devices that a run may share its batches among: all GPUs, unless one of them is asked for.
+
+    Of several processes that torchrun or srun started on a machine, each takes one.
+    """
     count = torch.cuda.device_count() if asked in ("auto", "cuda") and torch.cuda.is_available() else 0
-    return [f"cuda:{index}" for index in range(count)] if count > 1 else [asked]
+    if count < 2:
+        return [asked]
+    rank = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or ""
+    if rank.isdecimal():
+        return [f"cuda:{int(rank) % count}"]
+    return [f"cuda:{index}" for index in range(count)]
 
 
 def use_full_fp32(device: torch.device) -> None:

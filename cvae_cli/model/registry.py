@@ -111,8 +111,8 @@ def resolve(model: str) -> Location:
         return path
     names = ", ".join(known) or "none"
     raise UnknownModelError(
-        f"no model {model!r}. Models shipped with cvae: {names}. For a model of your own, give its "
-        ".safetensors file or the run folder that cvae train wrote."
+        f"no model {storage.shown(model)!r}. Models shipped with cvae: {names}. For a model of your own, "
+        "give its .safetensors file or the run folder that cvae train wrote."
     )
 
 

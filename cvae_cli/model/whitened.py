@@ -27,7 +27,7 @@ _LOGIT_SCALE = 1 / 9
 class WhitenedClassifier(nn.Module):
     """Predicts the label of a photograph.
 
-    It is trained with batch normalisation without a gain, which :meth:`fold` puts into the convolutions: the
+    It is trained with batch normalisation without a gain, which :meth:`take` folds into the convolutions: the
     result computes the same function, and its output depends on its own image alone.
     """
 

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import chain, islice
@@ -20,7 +20,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cvae_cli import storage
-from cvae_cli.errors import CvaeError, OutputError, UserError
+from cvae_cli.errors import CvaeError, OutputError, UnreachableError, UserError
 from cvae_cli.images.discover import ImageRef, iter_images
 from cvae_cli.images.manifest import Manifest, check_manifest, manifest_name
 from cvae_cli.images.output import OutputFolder
@@ -97,12 +97,16 @@ def _write_lists(plan: RelabelPlan, images: Iterator[ImageRef], work: Location) 
     files: list[Location] = []
     count, longest = 0, _FIRST_LIST
     storage.make_folder(work)
-    with closing(Before(plan.out, overwrite=plan.overwrite)) as before:
+    before = Before(plan.out, overwrite=plan.overwrite)
+    try:
         rows = (_row(plan, ref, before) for ref in images)
         while chunk := list(islice(rows, longest)):
             files.append(work / f"{len(files):06d}.parquet")
             storage.write_file(files[-1], _as_parquet(chunk))
             count, longest = count + len(chunk), min(2 * longest, _LONGEST_LIST)
+    finally:
+        if before.runs is not None:
+            before.runs.close()
     return files, count
 
 
@@ -113,13 +117,16 @@ def _row(plan: RelabelPlan, ref: ImageRef, before: Before) -> dict[str, Any]:
     """
     final, begun = None, False
     if not (ref.problem or ref.passed_over):
-        final = recorded(plan, ref, before)
         first_targets = plan.targets_of(None)[:2]  # one of them is not the image's own
-        begun = final is None and any(map(before.outputs.has, plan.output_names(ref, first_targets)))
+        with suppress(UnreachableError):  # the actor will say so
+            final = recorded(plan, ref, before)
+            begun = final is None and any(map(before.outputs.written, plan.output_names(ref, first_targets)))
     return {
-        "file": os.fsencode(str(ref.file)),
+        "file": os.fsencode(str(_absolute(ref.file))),
         "relative": os.fsencode(ref.relative),
         "source": os.fsencode(ref.source),
+        # Actors may have another current folder.
+        "place": os.fsencode(ref.source if ref.source in ("-", ref.relative) else _absolute_text(ref.source)),
         "output": os.fsencode(str(ref.output)),
         "problem": os.fsencode(ref.problem),
         "passed_over": os.fsencode(ref.passed_over),
@@ -127,6 +134,25 @@ def _row(plan: RelabelPlan, ref: ImageRef, before: Before) -> dict[str, Any]:
         "final": "" if final is None else json.dumps(final.to_dict()),
         "begun": begun,
     }
+
+
+def _absolute(place: Location) -> Location:
+    return place if isinstance(place, RemotePath) else place.absolute()
+
+
+def _absolute_text(source: str) -> str:
+    return str(_absolute(storage.locate(source)))
+
+
+def _with_absolute_paths(plan: RelabelPlan) -> RelabelPlan:
+    """A plan that means the same in any current folder."""
+    return replace(
+        plan,
+        sources=tuple(map(_absolute, plan.sources)),
+        out=_absolute(plan.out),
+        model_file=_absolute(plan.model_file),
+        judge_file=plan.judge_file and _absolute(plan.judge_file),
+    )
 
 
 def _as_parquet(rows: list[dict[str, Any]]) -> bytes:
@@ -150,7 +176,7 @@ def _as_ref(plan: RelabelPlan, row: dict[str, Any]) -> ImageRef:
     return ImageRef(
         file,
         os.fsdecode(row["relative"]),
-        os.fsdecode(row["source"]),
+        os.fsdecode(row["place"]),
         PurePosixPath(os.fsdecode(row["output"])),
         os.fsdecode(row["problem"]),
         os.fsdecode(row["passed_over"]),
@@ -161,12 +187,14 @@ def _as_ref(plan: RelabelPlan, row: dict[str, Any]) -> ImageRef:
 # Actors
 
 
-def _make_actor(plan: RelabelPlan, options: RelabelOptions) -> type:
+def _make_actor(plan: RelabelPlan, options: RelabelOptions, workers: int) -> type:
     """The class of the actors.
 
     Made here, so that the plan travels inside it: arguments of a constructor are kept by the node that began
     the run, and an actor could not be started again without it.
     """
+    plan = _with_absolute_paths(plan)
+    device, batch_size = options.device, options.batch_size
 
     class Relabel:
         def __init__(self) -> None:
@@ -174,7 +202,7 @@ def _make_actor(plan: RelabelPlan, options: RelabelOptions) -> type:
             folder.create()
             # What is finished has been left out before; whatever is there now was written by this run.
             before = Before(plan.out, overwrite=True)
-            self.worker = Worker(plan, folder, before, device=options.device, batch_size=options.batch_size)
+            self.worker = Worker(plan, folder, before, device=device, batch_size=batch_size)
 
         def __call__(self, table: Any) -> Any:
             import pyarrow
@@ -182,7 +210,7 @@ def _make_actor(plan: RelabelPlan, options: RelabelOptions) -> type:
             rows = table.to_pylist()
             refs = (_as_ref(plan, row) for row in rows if not row["final"])
             try:
-                drawn = outcomes_of(self.worker, refs, options.workers or 1)
+                drawn = outcomes_of(self.worker, refs, workers)
                 found = [row["final"] or json.dumps(_of_this_run(next(drawn), row).to_dict()) for row in rows]
             except CvaeError as error:
                 return pyarrow.table({"outcome": [""], "error": [str(error)]})
@@ -193,6 +221,7 @@ def _make_actor(plan: RelabelPlan, options: RelabelOptions) -> type:
 
 def _of_this_run(outcome: ImageOutcome, row: dict[str, Any]) -> ImageOutcome:
     """An outcome as the run reports it: finished by an actor that died is done, not finished before."""
+    outcome = replace(outcome, source=os.fsdecode(row["source"]))
     if outcome.reason == FINISHED and not row["begun"]:
         return replace(outcome, status="done", reason="")
     return outcome
@@ -209,7 +238,7 @@ def _outcomes(plan: RelabelPlan, options: RelabelOptions, files: list[Location])
         ray.data.read_parquet(paths, filesystem=filesystem)
         .repartition(target_num_rows_per_block=_BLOCK_ROWS)
         .map_batches(
-            _make_actor(plan, options),
+            _make_actor(plan, options, options.workers or (default_workers() if gpus else 1)),
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1, initial_size=actors, max_size=actors),
@@ -227,6 +256,8 @@ def _outcomes(plan: RelabelPlan, options: RelabelOptions, files: list[Location])
 @contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
     """Ray, connected, quiet, and keeping the order of the rows."""
+    # Its core writes to stderr by itself, and what matters of that is an exception here too.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
 

@@ -127,8 +127,8 @@ class LabelRule:
         if (file := storage.locate(rule)).suffix.casefold() == ".csv":
             return cls("csv", classes, table=read_table(file, classes))
         raise LabelError(
-            f"--labels {rule}: not auto, folder, predict, a CSV file or one of the model's classes "
-            f"({', '.join(classes)})."
+            f"--labels {storage.shown(rule)}: not auto, folder, predict, a CSV file or one of the model's "
+            f"classes ({', '.join(classes)})."
         )
 
     def label_of(self, ref: ImageRef, provenance: dict[str, Any] | None = None) -> Label | None:

@@ -8,14 +8,14 @@ come in the order in which the images were found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
-from cvae_cli.errors import ImageError
+from cvae_cli.errors import ImageError, UnreachableError
 from cvae_cli.images.discover import ImageRef, iter_images
 from cvae_cli.images.listings import SharedListings
 from cvae_cli.images.manifest import Manifest, check_manifest, manifest_name
@@ -66,10 +66,17 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
 def _run(worker: Worker, images: Iterator[ImageRef], options: RelabelOptions) -> Iterator[ImageOutcome]:
     plan = worker.plan
     manifest_file = plan.out / manifest_name(options.shard)
-    with closing(worker.before), Manifest(manifest_file) as manifest:
-        for outcome in outcomes_of(worker, images, options.workers or default_workers()):
-            manifest.write(manifest_record(plan, outcome))
-            yield outcome
+    complete = False
+    # Closed before the manifest takes its name, which an earlier one, still open, would bar on Windows.
+    with Manifest(manifest_file) as manifest:
+        try:
+            with closing(outcomes_of(worker, images, options.workers or default_workers())) as outcomes:
+                for outcome in outcomes:
+                    manifest.write(manifest_record(plan, outcome))
+                    yield outcome
+            complete = True
+        finally:
+            worker.before.close(complete=complete)
 
 
 def manifest_record(plan: RelabelPlan, outcome: ImageOutcome) -> dict[str, Any]:
@@ -77,7 +84,9 @@ def manifest_record(plan: RelabelPlan, outcome: ImageOutcome) -> dict[str, Any]:
     return {**outcome.to_dict(), "model": plan.model_name, "model_sha256": plan.model_sha256}
 
 
-def outcomes_of(worker: Worker, images: Iterator[ImageRef], workers: int) -> Iterator[ImageOutcome]:
+def outcomes_of(
+    worker: Worker, images: Iterator[ImageRef], workers: int
+) -> Generator[ImageOutcome, None, None]:
     """Load, draw and write images in threads; their outcomes, in order."""
     with one_core_per_thread() as initialise:
         yield from _outcomes(worker, images, workers, initialise)
@@ -114,9 +123,13 @@ def _outcomes(
 
 
 def _plan_all(plan: RelabelPlan, images: Iterator[ImageRef]) -> Iterator[ImageOutcome]:
-    with closing(Before(plan.out, overwrite=plan.overwrite)) as before:
+    before = Before(plan.out, overwrite=plan.overwrite)
+    try:
         for ref in images:
             yield _planned_outcome(plan, ref, before)
+    finally:
+        if before.runs is not None:
+            before.runs.close()  # nothing is written, not even what would be kept
 
 
 def _planned_outcome(plan: RelabelPlan, ref: ImageRef, before: Before) -> ImageOutcome:
@@ -129,7 +142,7 @@ def _planned_outcome(plan: RelabelPlan, ref: ImageRef, before: Before) -> ImageO
     try:
         for name in filter(before.outputs.may_have, outputs):
             plan.check_replaceable(ref, name)
-    except ImageError as error:
+    except (ImageError, UnreachableError) as error:
         return found.outcome.failed(str(error))
     source = found.label.source if found.label else "predict"
     return replace(found.outcome, label_source=source, targets=plan.class_names(targets), outputs=outputs)

@@ -59,9 +59,10 @@ class Before:
         self.outputs = Outputs(out)
         self.runs = None if overwrite else EarlierRuns(out)
 
-    def close(self) -> None:
-        """Let go of the manifests."""
+    def close(self, *, complete: bool = True) -> None:
+        """Let go of the manifests; of a run that ends early, what it did not come to is kept."""
         if self.runs is not None:
+            self.runs.keep_rest(complete=complete)
             self.runs.close()
 
 
@@ -85,15 +86,15 @@ def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem
         if provenance is not None and "target" not in provenance:
             return outcome.skipped(OWN_PICTURE)
         label = plan.rule.label_of(ref, provenance)
+        sha256 = hashlib.sha256(content).hexdigest()
+        fingerprint = plan.fingerprint(ref, sha256, label)
+        outcome = replace(outcome, version=version or None, sha256=sha256, fingerprint=fingerprint)
+        if not plan.overwrite:
+            done = finished_outcome(plan, ref, outcome, label, fingerprint, before.outputs)
+            if done is not None:
+                return done
     except (ImageError, UnreachableError, MemoryError) as error:
         return outcome.failed(_reason(error))
-    sha256 = hashlib.sha256(content).hexdigest()
-    fingerprint = plan.fingerprint(ref, sha256, label)
-    outcome = replace(outcome, version=version, sha256=sha256, fingerprint=fingerprint)
-    if not plan.overwrite:
-        done = finished_outcome(plan, ref, outcome, label, fingerprint, before.outputs)
-        if done is not None:
-            return done
     if label is None and plan.rule.source == "auto" and (near := plan.rule.near_miss(ref)):
         outcome = replace(outcome, warnings=(f"its folder is not a class; did you mean {near}?",))
     if label is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from cvae_cli.errors import OutputError
-from cvae_cli.storage import local, remote
+from cvae_cli.storage import lines, local, remote
 from cvae_cli.storage.local import (
     NO_SUCH_NAME,
     clear_abandoned,
@@ -62,6 +62,7 @@ __all__ = [
     "rename",
     "replace_file",
     "scan",
+    "shown",
     "size_of",
     "temporary_folder",
     "temporary_name",
@@ -70,6 +71,7 @@ __all__ = [
     "version_of",
     "write_file",
     "write_new_file",
+    "written",
 ]
 
 
@@ -101,6 +103,16 @@ def size_of(place: Location) -> int | None:
 def version_of(file: Location) -> str | None:
     """What changes when the content of a file does: size and time, or ETag. ``None`` if there is no file."""
     return remote.version_of(file) if isinstance(file, RemotePath) else local.version_of(file)
+
+
+def written(file: Location) -> float | None:
+    """When a file was written, in seconds; ``None`` if there is none, or nothing in it."""
+    return remote.written(file) if isinstance(file, RemotePath) else local.written(file)
+
+
+def shown(text: str) -> str:
+    """A path or URL for a message or a file: without its login."""
+    return str(locate(text)) if is_url(text) else text
 
 
 def is_same_file(a: Location, b: Location) -> bool:
@@ -233,7 +245,7 @@ class LineStream(Protocol):
 
 def open_lines(file: Location) -> LineStream:
     """Begin a file of lines. Raises OSError."""
-    return remote.RemoteLines(file) if isinstance(file, RemotePath) else local.LocalLines(file)
+    return lines.RemoteLines(file) if isinstance(file, RemotePath) else lines.LocalLines(file)
 
 
 def local_only(place: Location, what: str) -> Path:

@@ -17,7 +17,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -79,11 +79,20 @@ def is_same_file(a: Path, b: Path) -> bool:
         return False
 
 
+def written(file: Path) -> float | None:
+    """When a file was written, in seconds; ``None`` if there is none, or nothing in it."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime if found.st_size else None
+
+
 def version_of(file: Path) -> str | None:
     """Size and time of a file, which change when its content does; ``None`` if there is none."""
     try:
         found = file.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return f"{found.st_size}-{found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else None
 
@@ -204,7 +213,7 @@ def _write_and_rename(temporary: Path, file: Path, content: bytes) -> None:
     """Write with few system calls, which dominate the cost of small files; locked until it has its name."""
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
     try:
-        _lock(descriptor)
+        lock(descriptor)
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
@@ -216,7 +225,7 @@ def _write_and_rename(temporary: Path, file: Path, content: bytes) -> None:
         os.replace(temporary, file)  # Windows renames only what is closed
 
 
-def _lock(descriptor: int) -> bool | None:
+def lock(descriptor: int) -> bool | None:
     """Lock an open file: whether that worked; ``None`` on a file system without locks."""
     if fcntl is None:
         return None
@@ -296,7 +305,7 @@ def remove_if_abandoned(file: Path) -> None:
     except OSError:
         return
     try:
-        abandoned = _lock(descriptor)
+        abandoned = lock(descriptor)
         if abandoned is None:
             abandoned = time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS
         # While it is locked: whoever locks it next has to see that it is gone.
@@ -319,77 +328,3 @@ def unpack_gzip(file: Path, target: Path) -> None:
     """Unpack a ``.gz`` file. Raises OSError, EOFError or zlib.error if it is damaged."""
     with gzip.open(file) as packed, target.open("wb") as unpacked:
         shutil.copyfileobj(packed, unpacked)
-
-
-# Streams of lines
-
-
-class LocalLines:
-    """A file of lines that appears under its name when it is closed.
-
-    Until then the file is ``NAME.part``. A second process that writes to the same name at the same
-    time gets a hidden file of its own; the one that closes last leaves its lines.
-    """
-
-    def __init__(self, file: Path) -> None:
-        """Open the stream. Raises OSError."""
-        self.file = file
-        self.partial = file.with_name(f"{file.name}.part")
-        self._stream = self._open_locked() or self._open_hidden()
-
-    def write(self, line: str) -> None:
-        """Add a line, without its line break. Raises OSError."""
-        self._stream.write(line + "\n")
-
-    def close(self) -> None:
-        """Give the file its name. Raises OSError."""
-        with self._stream:
-            # Renamed while the lock is held, so that no other run starts writing what is renamed.
-            if fcntl is not None:
-                os.replace(self.partial, self.file)
-        if fcntl is None:
-            os.replace(self.partial, self.file)
-
-    def _open_locked(self) -> IO[str] | None:
-        """``NAME.part``, emptied, if no other run is writing it."""
-        while fcntl is not None:
-            try:
-                stream = self._open("a")
-            except OSError as error:
-                if error.errno in (errno.ELOOP, errno.EEXIST):
-                    return None
-                raise
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(stream.fileno()), self.partial.stat()):
-                    stream.truncate(0)
-                    return stream
-            except FileNotFoundError:
-                pass
-            except OSError:  # locked, or a file system without locks
-                stream.close()
-                return None
-            # The other run ended and renamed the file before it was locked: try again.
-            with suppress(OSError):
-                stream.close()
-        return None
-
-    def _open_hidden(self) -> IO[str]:
-        while True:
-            self.partial = self.partial.with_name(temporary_name())
-            stream = self._open("w")
-            if _lock(stream.fileno()) is not False and self.partial.exists():
-                return stream
-            # Another run took it for an abandoned one before it was locked.
-            stream.close()
-
-    def _open(self, mode: str) -> IO[str]:
-        def opener(path: str, flags: int) -> int:
-            descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-            if os.fstat(descriptor).st_nlink > 1:
-                os.close(descriptor)
-                raise FileExistsError(errno.EEXIST, "this file has other names, too")
-            return descriptor
-
-        # Never through a link, to a file that is not ours.
-        return open(self.partial, mode, encoding="utf-8", newline="\n", buffering=1, opener=opener)

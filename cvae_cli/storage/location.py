@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,10 +12,11 @@ from urllib.parse import unquote
 from cvae_cli.errors import UserError
 
 _URL = re.compile(r"(s3|s3a|gs|gcs|az|abfs|abfss|sftp|ssh|memory)://(.*)", re.DOTALL)
-_DISKS = frozenset(["sftp", "ssh"])
-"""Protocols behind which there are folders and renaming, as on a disk."""
-_WITH_LOGIN = _DISKS
-"""Protocols whose URLs may begin with ``user:password@``."""
+_SAME = {"s3a": "s3", "gcs": "gs", "abfss": "abfs", "ssh": "sftp"}
+"""Other names of protocols."""
+_DISK = "sftp"
+"""The protocol behind which there are folders and renaming, as on a disk, and logins in URLs."""
+_SSH_PORT = ":22"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class RemotePath:
     protocol: str
     host: str
     path: str = ""
-    login: str = field(default="", repr=False)
+    login: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.protocol}://{self.host}" + (f"/{self.path}" if self.path else "")
@@ -47,7 +49,7 @@ class RemotePath:
     @property
     def has_folders(self) -> bool:
         """Whether folders are made before files are written in them, as on a disk."""
-        return self.protocol in _DISKS
+        return self.protocol == _DISK
 
     @property
     def password(self) -> str:
@@ -108,7 +110,7 @@ class RemotePath:
         return PurePosixPath(self.path[len(folder.path) :].lstrip("/"))
 
     def resolve(self) -> RemotePath:
-        """Itself: a URL has one spelling, and no links."""
+        """Itself: :func:`locate` has brought it to one spelling. Links on another machine are not seen."""
         return self
 
 
@@ -125,14 +127,21 @@ def locate(text: str) -> Location:
     if found is None:
         return Path(text)
     protocol, rest = found.groups()
+    protocol = _SAME.get(protocol, protocol)
     host, _, path = rest.partition("/")
-    login = ""
-    if protocol in _WITH_LOGIN:
+    login, path = "", path.strip("/")
+    if protocol == _DISK:
         login, _, host = host.rpartition("@")
+        host = host.removesuffix(_SSH_PORT)
+        path = posixpath.normpath(f"/{path}").lstrip("/")
     if not host:
-        what = "machine" if protocol in _DISKS else "bucket"
-        raise UserError(f"{protocol}://: this URL names no {what}.")
-    return RemotePath(protocol, host, path.strip("/"), login)
+        raise UserError(f"{protocol}://: this URL names no {'machine' if protocol == _DISK else 'bucket'}.")
+    if protocol in ("s3", "gs") and set("@:") & set(host):
+        raise UserError(
+            f"{protocol}://: a bucket's name has no @ or colon; credentials come from the environment, not "
+            "from the URL."
+        )
+    return RemotePath(protocol, host, path, login)
 
 
 def is_url(text: str) -> bool:

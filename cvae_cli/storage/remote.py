@@ -28,14 +28,10 @@ _Result = TypeVar("_Result")
 
 _EXTRAS = {
     "s3": ("s3", "s3fs"),
-    "s3a": ("s3", "s3fs"),
     "gs": ("gcs", "gcsfs"),
-    "gcs": ("gcs", "gcsfs"),
     "az": ("azure", "adlfs"),
     "abfs": ("azure", "adlfs"),
-    "abfss": ("azure", "adlfs"),
     "sftp": ("sftp", "paramiko"),
-    "ssh": ("sftp", "paramiko"),
     "memory": ("cloud", "fsspec"),
 }
 """By protocol: the extra of this package, and the library that it brings."""
@@ -48,13 +44,14 @@ _LIBRARIES = frozenset(
     ["botocore", "aiobotocore", "aiohttp", "paramiko", "gcsfs", "google", "azure", "adlfs"]
 )
 """Whose errors are those of the other side, whatever class they have."""
-_MARKS = (
-    *("ETag", "etag", "generation", "md5Hash"),
-    *("mtime", "LastModified", "last_modified", "updated", "created"),
-)
-"""What the libraries call the mark of a version, or its time."""
+_MARKS = ("ETag", "etag", "generation", "md5Hash")
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+"""What the libraries call the mark of a version, and the time."""
+_SETTLED_SECONDS = 3.0
+"""Age from which a time in whole seconds tells that nothing was written after it."""
 _CONNECT_SECONDS, _READ_SECONDS = 10, 30
 _CONNECTIONS = 64
+_PART_BYTES = 16_000_000
 
 
 class Entry(NamedTuple):
@@ -63,15 +60,17 @@ class Entry(NamedTuple):
     Attributes:
         name: below the folder; keys with two slashes in a row have an empty one.
         is_folder: whether others lie below it.
-        version: size and what the store says of its content, which changes when the content does.
+        version: size and what the store says of its content, which changes when the content does; empty
+            where that cannot be relied on.
+        size: in bytes.
+        time: when it was written, in seconds.
     """
 
     name: str
     is_folder: bool
     version: str
-
-
-# Connections
+    size: int = 0
+    time: float = 0.0
 
 
 def _filesystem(place: RemotePath) -> Any:
@@ -89,16 +88,16 @@ def _connected(protocol: str, account: str, login: str, process: int, thread: in
     import fsspec
 
     options: dict[str, Any] = {"skip_instance_cache": True}
-    if protocol not in ("sftp", "ssh"):
+    if protocol != "sftp":
         options["use_listings_cache"] = False
-    if protocol in ("s3", "s3a"):
+    if protocol == "s3":
         options["config_kwargs"] = {
             "connect_timeout": _CONNECT_SECONDS,
             "read_timeout": _READ_SECONDS,
             "max_pool_connections": _CONNECTIONS,
             "retries": {"total_max_attempts": 1, "mode": "standard"},  # they are tried again here
         }
-    elif protocol in ("sftp", "ssh"):
+    elif protocol == "sftp":
         host, _, port = account.partition(":")
         user, password = (unquote(part) for part in login.partition(":")[::2])
         options |= {"host": host, "timeout": _CONNECT_SECONDS}
@@ -108,8 +107,10 @@ def _connected(protocol: str, account: str, login: str, process: int, thread: in
     elif "@" in account:
         options["account_name"] = account.partition("@")[2].partition(".")[0]
     filesystem = fsspec.filesystem(protocol, **options)
-    if protocol in ("s3", "s3a"):
+    if protocol == "s3":
         filesystem.retries = 1  # a third loop of tries, of s3fs
+    if protocol == "sftp":
+        filesystem.ftp.get_channel().settimeout(_READ_SECONDS)
     return filesystem
 
 
@@ -183,13 +184,19 @@ def is_folder(place: RemotePath) -> bool:
 def size_of(place: RemotePath) -> int | None:
     """Size in bytes, or ``None`` of a folder or nothing. Raises UnreachableError."""
     found = _found(place)
-    return None if found is None or found.is_folder else int(found.version.partition("-")[0])
+    return None if found is None or found.is_folder else found.size
 
 
 def version_of(file: RemotePath) -> str | None:
     """What changes when the content of a file does; ``None`` if there is none. Raises UnreachableError."""
     found = _found(file)
     return None if found is None or found.is_folder else found.version
+
+
+def written(file: RemotePath) -> float | None:
+    """When a file was written; ``None`` if there is none, or nothing in it. Raises UnreachableError."""
+    found = _found(file)
+    return None if found is None or found.is_folder or not found.size else found.time
 
 
 def _found(place: RemotePath) -> Entry | None:
@@ -217,11 +224,22 @@ def scan(folder: RemotePath) -> list[Entry]:
 
 def _entry(found: dict[str, Any]) -> Entry:
     """What a library says of an object, in our words."""
-    mark = next((found[key] for key in _MARKS if found.get(key)), "")
-    if isinstance(mark, datetime):
-        mark = mark.timestamp()
-    version = f"{found.get('size') or 0}-{mark}".replace('"', "")
-    return Entry(str(found["name"]), found.get("type") == "directory", version)
+    size, seconds = int(found.get("size") or 0), _seconds(found)
+    mark = next((str(found[key]).strip('"') for key in _MARKS if found.get(key)), "")
+    if not mark and time.time() - seconds > _SETTLED_SECONDS:
+        mark = f"{seconds}"
+    version = f"{size}-{mark}" if mark else ""
+    return Entry(str(found["name"]), found.get("type") == "directory", version, size, seconds)
+
+
+def _seconds(found: dict[str, Any]) -> float:
+    value = next((found[key] for key in _TIMES if found.get(key)), 0.0)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except ValueError:
+            return 0.0
+    return value.timestamp() if isinstance(value, datetime) else float(value)
 
 
 # Reading
@@ -239,12 +257,17 @@ def read_head(file: RemotePath, size: int) -> bytes:
 
 def open_copy(file: RemotePath) -> IO[bytes]:
     """A stream of a temporary copy. Raises OSError."""
-    copy: IO[bytes] = tempfile.NamedTemporaryFile()  # noqa: SIM115 - whoever takes it closes it
-    try:
-        _try(file, lambda fs, path: fs.get_file(path, copy.name))
-        return open(copy.name, "rb")  # noqa: PTH123 - its name may lead to another file now
-    finally:
-        copy.close()
+    size = size_of(file)
+    if size is None:
+        raise FileNotFoundError(errno.ENOENT, "no such file")
+    copy: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - whoever takes it closes it
+    while (place := copy.tell()) < size:
+        part = _read_part(file, place, min(size, place + _PART_BYTES))
+        if not part:
+            break  # it has become shorter meanwhile
+        copy.write(part)
+    copy.seek(0)
+    return copy
 
 
 def _read_part(file: RemotePath, start: int, end: int) -> bytes:
@@ -352,7 +375,14 @@ def remove(file: RemotePath) -> None:
 def remove_folder(folder: RemotePath) -> None:
     """Delete a folder of ours and what is in it, as far as that can be done."""
     try:
-        _try(folder, lambda fs, path: fs.rm(path, recursive=True))
+        for entry in scan(folder):
+            below = folder / entry.name
+            if entry.is_folder:
+                remove_folder(below)
+            else:
+                remove(below)
+        if folder.has_folders:
+            _try(folder, lambda fs, path: fs.rmdir(path))
     except OSError:
         return
 
@@ -366,24 +396,3 @@ def make_folder(folder: RemotePath) -> None:
     """Make a folder where there are such. Raises OSError."""
     if folder.has_folders:
         _try(folder, lambda fs, path: fs.makedirs(path, exist_ok=True))
-
-
-class RemoteLines:
-    """A file of lines that appears, whole, under its name when it is closed; until then it is kept here."""
-
-    def __init__(self, file: RemotePath) -> None:
-        """Open the stream. Raises OSError."""
-        self.file = file
-        self._stream: IO[str] = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed in close
-            "w", encoding="utf-8", newline="\n"
-        )
-
-    def write(self, line: str) -> None:
-        """Add a line, without its line break. Raises OSError."""
-        self._stream.write(line + "\n")
-
-    def close(self) -> None:
-        """Give the file its name. Raises OSError."""
-        with self._stream:
-            self._stream.flush()
-            put_file(self.file, self._stream.name)

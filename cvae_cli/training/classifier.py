@@ -18,6 +18,8 @@ _BATCH = 128
 _LEARNING_RATE = 2e-3
 _MOST_EPOCHS = 50
 """After which a few images have been learned by heart, however many steps a recipe asks for."""
+_LEAST_EPOCHS = 2
+"""Of a small folder's least number of steps, in which a whitened classifier is fitted."""
 _MIN_STEPS_SHARE = 4
 """Of the recipe's least number of steps an epoch, since a classifier learns faster than a decoder."""
 
@@ -45,7 +47,9 @@ def pretrain_classifier(
     """
     canvas = recipe.spec.canvas_size
     if isinstance(classifier, WhitenedClassifier):
-        options = Fitting(recipe.classifier.pretrain_epochs, min_steps=recipe.min_steps, noise=NOISE)
+        options = Fitting(
+            recipe.classifier.pretrain_epochs, min_steps=_LEAST_EPOCHS * recipe.min_steps, noise=NOISE
+        )
 
         def prepare(batch: Tensor) -> Tensor:
             return to_canvas(batch.to(device), canvas)

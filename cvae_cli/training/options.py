@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from cvae_cli import storage
 from cvae_cli.data import datasets, folders, pairs
 from cvae_cli.data.labelled import SPLIT_SEED, LabelledImages, hold_out
 from cvae_cli.errors import UserError
@@ -66,7 +67,7 @@ class TrainOptions:
         if self.precision != "auto":
             parts.append(f"--precision {self.precision}")
         if self.start is not None:
-            parts.append(f"--from {shlex.quote(self.start)}")
+            parts.append(f"--from {shlex.quote(storage.shown(self.start))}")
         if self.pairs != "auto":
             parts.append(f"--pairs {self.pairs}")
         if self.devices * self.num_nodes > 1:

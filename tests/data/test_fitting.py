@@ -13,7 +13,7 @@ from cvae_cli.model.whitened import WhitenedClassifier
         (Fitting(10), 45_000, 1024, 430),
         (Fitting(10), 100, 12, 80),
         (Fitting(1, min_steps=50), 100, 12, 56),
-        (Fitting(2), 5, 1, 10),
+        (Fitting(2), 5, 2, 4),
     ],
 )
 def test_how_long(options: Fitting, count: int, batch: int, steps: int) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from cvae_cli import storage
 from cvae_cli.images import listings as module
 from cvae_cli.images.discover import iter_images
 from cvae_cli.images.listings import SUFFIXES, UNSUPPORTED, SharedListings, list_images, suffix_of
+from cvae_cli.storage.remote import Entry
 
 
 @pytest.fixture
@@ -90,3 +92,16 @@ def test_pictures_that_are_not_read_are_listed_to_be_counted(tmp_path: Path, suf
 
 def test_an_apng_is_an_image() -> None:
     assert ".apng" in SUFFIXES
+
+
+def test_versions_of_a_store_survive_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = storage.locate("memory://bucket-of-versions")
+    assert isinstance(place, storage.RemotePath)
+    entries = [
+        Entry("a.png", False, "1-x/y=="), Entry("b.png", False, "2-/"), Entry("c", True, ""),
+    ]  # fmt: skip
+    monkeypatch.setattr(storage, "scan", lambda folder: entries)
+    shared = SharedListings()
+    first = shared.list_images(place)
+    assert first == (["a.png", "b.png"], ["c"], ["1-x/y==", "2-/"])
+    assert shared.list_images(place) == first

@@ -99,4 +99,8 @@ def test_all_gpus_unless_one_is_named(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.delenv("SLURM_LOCALID", raising=False)
     assert all_devices(asked) == expected
+    monkeypatch.setenv("LOCAL_RANK", "4")  # one of several processes of this machine takes one
+    assert all_devices(asked) == ([f"cuda:{4 % gpus}"] if len(expected) > 1 else expected)

@@ -22,7 +22,7 @@ from stores import SECRET, s3_environment, s3_server
 
 from cvae_cli import storage
 from cvae_cli.data.drawn_digits import draw_digits
-from cvae_cli.errors import OutputError, UserError
+from cvae_cli.errors import OutputError, UnreachableError, UserError
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling import cluster
@@ -57,6 +57,9 @@ def test_without_ray_it_is_named(asked: RelabelOptions, monkeypatch: pytest.Monk
     "ref",
     [
         ImageRef(Path("/a/b.png"), "b.png", "/a", PurePosixPath("b"), version="1-2"),
+        ImageRef(Path("b.png"), "b.png", ".", PurePosixPath("b")),
+        ImageRef(Path("a/b.png"), "a/b.png", "a/b.png", PurePosixPath("b")),
+        ImageRef(Path("a/b.png"), "a/b.png", "-", PurePosixPath("a/b")),
         ImageRef(Path("/a/\udcff.png"), "\udcff.png", "/a", PurePosixPath("\udcff")),
         ImageRef(Path("/a"), "c", "/a", PurePosixPath("c/_"), problem="the folder cannot be listed: ö"),
         ImageRef(Path("/a/x.heic"), "x.heic", "/a", PurePosixPath("x.heic"), passed_over="not read"),
@@ -66,8 +69,8 @@ def test_a_row_holds_an_image(asked: RelabelOptions, ref: ImageRef) -> None:
     plan = make_plan(asked)
     row = cluster._row(plan, ref, Before(plan.out))
     assert (row["final"], row["begun"]) == ("", False)
-    pytest.importorskip("pyarrow")
-    assert cluster._as_ref(plan, row) == ref
+    place = ref.source if ref.source in ("-", ref.relative) else str(Path(ref.source).absolute())
+    assert cluster._as_ref(plan, row) == replace(ref, file=ref.file.absolute(), source=place)
 
 
 def test_a_row_of_a_url_holds_no_login(asked: RelabelOptions) -> None:
@@ -102,8 +105,29 @@ def test_work_lists_grow_and_say_what_is_finished(
 
 def test_what_an_actor_that_died_had_finished_is_done() -> None:
     finished = ImageOutcome("a.png", "imgs").skipped(FINISHED)
-    assert cluster._of_this_run(finished, {"begun": False}).status == "done"
-    assert cluster._of_this_run(finished, {"begun": True}) == finished
+    row = {"begun": False, "source": b"imgs"}
+    assert cluster._of_this_run(replace(finished, source="/x/imgs"), row) == replace(
+        finished, status="done", reason=""
+    )
+    assert cluster._of_this_run(finished, {**row, "begun": True}) == finished
+
+
+def test_actors_can_be_sent_whatever_the_run_was_asked_for(asked: RelabelOptions) -> None:
+    cloudpickle = pytest.importorskip("ray.cloudpickle")
+    listed = replace(asked, listing=(line for line in ["a.png"]))
+    cloudpickle.dumps(cluster._make_actor(make_plan(listed), listed, 1))
+
+
+def test_a_url_that_cannot_be_asked_for_is_left_to_its_actor(
+    asked: RelabelOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UnreachableError("s3://other: permission denied")
+
+    monkeypatch.setattr(cluster, "recorded", refuse)
+    plan = make_plan(asked)
+    row = cluster._row(plan, ImageRef(Path("b.png"), "b.png", "-", PurePosixPath("b")), Before(plan.out))
+    assert row["final"] == ""
 
 
 # With Ray itself
@@ -155,11 +179,11 @@ def test_ray_writes_what_the_local_engine_writes(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_actors_and_a_node_that_die_change_nothing(many: Path, tmp_path: Path, nodes: Any) -> None:
     wanted = RelabelOptions(sources=(many,), out=tmp_path / "local", device="cpu")
-    expected = [replace(one, source="") for one in relabel(wanted)]
+    expected = [one.to_dict() for one in relabel(wanted)]
     killed: list[int] = []
     outcomes = []
     for number, outcome in enumerate(cluster.relabel_on_cluster(replace(wanted, out=tmp_path / "ray"))):
-        outcomes.append(replace(outcome, source=""))
+        outcomes.append(outcome.to_dict())
         if number in (100, 700):
             actors = subprocess.run(["pgrep", "-f", "ray::MapWorker"], capture_output=True, text=True)
             for process in actors.stdout.split()[:1]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from helpers import tree
 
 from cvae_cli import storage
 from cvae_cli.outcomes import ImageOutcome
-from cvae_cli.relabelling.earlier import FINISHED, EarlierRuns, Outputs
+from cvae_cli.relabelling.earlier import FINISHED, KEPT, EarlierRuns, Outputs
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.run import relabel
 from cvae_cli.storage import local
@@ -109,35 +110,114 @@ def test_damaged_manifests_say_nothing(asked: RelabelOptions, read: list[str]) -
     assert len(read) == 9
 
 
-def test_lines_are_found_by_path(tmp_path: Path) -> None:
+def test_lines_are_found_by_source_and_path(tmp_path: Path) -> None:
     known = ImageOutcome("ä/b.png", "imgs", version="1-2", sha256="s", fingerprint="f", outputs=("ä/b.png",))
     lines = [
         replace(known, status="failed", path="no"),
         replace(known, status="done"),
         replace(known, status="skipped", path="\udcff.png"),
+        replace(known, status="done", source="others", version="5-6"),
         replace(known, status="done", version="3-4"),
     ]
-    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(one.to_dict()) + "\n" for one in lines))
+    damaged = json.dumps({**lines[1].to_dict(), "path": []})
+    text = "".join(json.dumps(one.to_dict()) + "\n" for one in lines)
+    (tmp_path / "manifest.jsonl").write_text(f"{text}{damaged}\n")
     (tmp_path / "manifest-1-of-2.jsonl.part").write_text("never read")
     runs = EarlierRuns(tmp_path)
-    assert runs.count == 2
-    assert runs.find("no") is None
-    found = runs.find("ä/b.png")
+    assert runs.count == 3
+    assert runs.take("imgs", "no") is None
+    found = runs.take("imgs", "ä/b.png")
     assert found is not None
-    assert ImageOutcome.from_dict(found) == lines[3]
-    assert (runs.find("\udcff.png") or {})["version"] == "1-2"
+    assert ImageOutcome.from_dict(found.record) == lines[4]
+    assert found.time == (tmp_path / "manifest.jsonl").stat().st_mtime
+    other = runs.take("others", "ä/b.png")
+    assert other is not None
+    assert other.record["version"] == "5-6"
+    assert runs.take("imgs", "\udcff.png") is not None
     runs.close()
+
+
+def test_other_pictures_are_wanted(asked: RelabelOptions, folder_of_digits: Path) -> None:
+    list(relabel(asked))
+    both = replace(asked, write="both")
+    assert {one.status for one in relabel(both)} == {"done"}
+    assert {one.status for one in relabel(both)} == {"skipped"}
+    # Beside d0.bmp the output of d0.png is d0.png.png.
+    (folder_of_digits / "d0.bmp").write_bytes((folder_of_digits / "d0.png").read_bytes())
+    found = {one.path: (one.status, one.outputs[0]) for one in relabel(asked)}
+    assert found["d0.png"] == ("done", "d0.png.png")
+    assert found["d1.png"] == ("skipped", "d1.png")
+
+
+def test_two_sources_of_the_same_names(asked: RelabelOptions, tmp_path: Path, read: list[str]) -> None:
+    shutil.copytree(asked.sources[0], tmp_path / "others")
+    together = replace(asked, sources=(*asked.sources, tmp_path / "others"))
+    assert len(list(relabel(together))) == 20
+    read.clear()
+    assert {one.status for one in relabel(together)} == {"skipped"}
+    assert read == []
+
+
+def test_pictures_that_another_run_has_redrawn_are_drawn_again(asked: RelabelOptions) -> None:
+    list(relabel(asked))
+    wanted = tree(asked.out)
+    other = replace(asked, invert="always", shard=(1, 1))  # with a manifest of its own
+    list(relabel(other))
+    assert {one.status for one in relabel(asked)} == {"done"}
+    found = tree(asked.out)
+    assert {name: found[name] for name in wanted if name.endswith(".png")} == {
+        name: content for name, content in wanted.items() if name.endswith(".png")
+    }
+
+
+def test_a_run_that_ends_early_forgets_nothing(
+    asked: RelabelOptions, read: list[str], folder_of_digits: Path
+) -> None:
+    for number in range(8):
+        shutil.copytree(folder_of_digits / "7", folder_of_digits / f"more-{number}" / "7")
+        shutil.copytree(folder_of_digits / "notes", folder_of_digits / f"more-{number}" / "notes")
+    asked = replace(asked, batch_size=1, workers=1)
+    list(relabel(asked))
+    run = relabel(asked)
+    next(run)
+    run.close()
+    assert len((asked.out / "manifest.jsonl").read_text().splitlines()) < 42
+    assert (asked.out / KEPT).exists()
+    read.clear()
+    assert {one.status for one in relabel(asked)} == {"skipped"}
+    assert len(read) < 42  # those that were in flight, at most
+    assert not (asked.out / KEPT).exists()
 
 
 def test_a_listing_answers_for_a_store_and_the_disk_for_itself(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     (tmp_path / "empty.png").touch()
     here = Outputs(tmp_path)
-    assert (here.has("a.png"), here.has("empty.png"), here.has("b.png")) == (True, False, False)
+    assert here.written("a.png") == (tmp_path / "a.png").stat().st_mtime
+    assert here.written("empty.png") is here.written("b.png") is None
     assert here.may_have("b.png")  # asking costs as much as looking
     place = storage.locate(f"memory://{tmp_path.name}")
     storage.write_file(place / "sub" / "a.png", b"x")
     there = Outputs(place)
-    assert there.have(["sub/a.png"])
-    assert not there.have(["sub/a.png", "sub/b.png"])
+    assert there.written("sub/a.png")
+    assert there.written("sub/b.png") is None
     assert not there.may_have("other/a.png")
+
+
+def test_a_listing_that_fails_is_an_error_of_the_images(
+    asked: RelabelOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = storage.locate(f"memory://{tmp_path.name}")
+    real = storage.scan
+
+    def failing(folder: storage.RemotePath) -> object:
+        if folder.path == "7":
+            raise OSError(5, "no answer")
+        return real(folder)
+
+    monkeypatch.setattr(storage, "scan", failing)
+    for dry_run in (True, False):
+        found = {one.path: one for one in relabel(replace(asked, out=place, dry_run=dry_run))}
+        failed = [path for path, one in found.items() if one.status == "failed"]
+        assert failed == ["7/d6.png", "7/d7.png"]
+        assert "no answer" in found["7/d6.png"].reason

@@ -52,7 +52,7 @@ def test_only_what_nobody_writes_any_more_is_cleared_away(tmp_path: Path) -> Non
 
 
 def test_without_locks_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_lock", lambda descriptor: None)
+    monkeypatch.setattr(local, "lock", lambda descriptor: None)
     young, old = tmp_path / ".cvae-0-1.part", tmp_path / ".cvae-0-2.part"
     for file in (young, old):
         file.touch()
@@ -200,7 +200,7 @@ def test_temporary_names_are_hidden_and_never_the_same() -> None:
 def test_a_file_is_abandoned_when_its_writer_is_gone(tmp_path: Path) -> None:
     file = tmp_path / ".cvae-0-0.part"
     with file.open("w") as stream:
-        assert local._lock(stream.fileno())
+        assert local.lock(stream.fileno())
         storage.remove_if_abandoned(file)
         assert file.exists()
     storage.remove_if_abandoned(file)
@@ -272,28 +272,6 @@ def test_paths_to_one_file_are_the_same(tmp_path: Path) -> None:
     assert storage.read_head(tmp_path / "a", 3) == b"123"
 
 
-def test_a_stream_of_lines_has_its_name_only_when_it_is_closed(tmp_path: Path) -> None:
-    lines = local.LocalLines(tmp_path / "a")
-    lines.write("one")
-    assert os.listdir(tmp_path) == ["a.part"]
-    assert (tmp_path / "a.part").read_text() == "one\n"  # line by line, for who watches a run
-    lines.close()
-    assert os.listdir(tmp_path) == ["a"]
-    assert (tmp_path / "a").read_text() == "one\n"
-
-
-def test_a_second_stream_of_the_same_name_does_not_disturb_the_first(tmp_path: Path) -> None:
-    first, second = local.LocalLines(tmp_path / "a"), local.LocalLines(tmp_path / "a")
-    first.write("first")
-    second.write("second")
-    storage.clear_abandoned(tmp_path)  # both are being written
-    second.close()
-    assert (tmp_path / "a").read_text() == "second\n"
-    first.close()
-    assert (tmp_path / "a").read_text() == "first\n"
-    assert os.listdir(tmp_path) == ["a"]
-
-
 def test_a_folder_is_tried_before_anything_depends_on_it(tmp_path: Path) -> None:
     storage.make_writable_folder(tmp_path / "a" / "b")
     assert os.listdir(tmp_path / "a" / "b") == []
@@ -315,26 +293,3 @@ def test_the_trial_of_a_folder_survives_that_another_run_starts(
     monkeypatch.setattr(Path, "touch", touch_and_clear)
     storage.make_writable_folder(tmp_path)
     assert cleared == [True]
-
-
-def test_a_hidden_stream_survives_that_another_run_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may be cleared away in the moment before it is locked."""
-    first = local.LocalLines(tmp_path / "a")
-    lock, cleared = local._lock, []
-
-    def clear_and_lock(descriptor: int) -> bool | None:
-        if not cleared:
-            (hidden,) = tmp_path.glob(".cvae-*.part")
-            hidden.unlink()
-            cleared.append(hidden)
-        return lock(descriptor)
-
-    monkeypatch.setattr(local, "_lock", clear_and_lock)
-    second = local.LocalLines(tmp_path / "a")
-    second.write("second")
-    second.close()
-    first.close()
-    assert cleared
-    assert sorted(os.listdir(tmp_path)) == ["a"]

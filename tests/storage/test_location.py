@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from cvae_cli.errors import UserError
-from cvae_cli.storage import RemotePath, is_url, locate
+from cvae_cli.storage import RemotePath, is_url, locate, shown
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,7 @@ def test_what_stays_a_path(text: str) -> None:
         ("s3://bucket/a//b", "bucket", "a//b"),
         ("abfs://box@account.dfs.core.windows.net/a", "box@account.dfs.core.windows.net", "a"),
         ("sftp://host:2222/home/me", "host:2222", "home/me"),
+        ("s3://bucket/a/../b", "bucket", "a/../b"),
     ],
 )
 def test_what_is_a_url(text: str, host: str, path: str) -> None:
@@ -47,9 +48,9 @@ def test_a_login_is_used_and_never_shown() -> None:
     found = locate("sftp://me:pass%2Fword@host/a/b.png")
     assert isinstance(found, RemotePath)
     assert (found.login, found.password) == ("me:pass%2Fword", "pass/word")
-    for shown in (str(found), repr(found), f"{found / 'c'}", str(found.parent)):
-        assert "pass" not in shown
-        assert "me" not in shown
+    for text in (str(found), repr(found), f"{found / 'c'}", str(found.parent)):
+        assert "pass" not in text
+        assert "me" not in text
     assert (found / "c").login == found.parent.login == found.login
 
 
@@ -73,3 +74,28 @@ def test_it_goes_up_and_down_as_a_path_does() -> None:
     assert top / "a" / PurePosixPath("b.tar.png") == place
     assert place.relative_to(top) == PurePosixPath("a/b.tar.png")
     assert place.resolve() is place
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("s3://bucket/a", "s3a://bucket/a", "s3://bucket/a/"),
+        ("gs://bucket/a", "gcs://bucket/a"),
+        ("abfs://box@account/a", "abfss://box@account/a"),
+        ("sftp://host/a/b", "ssh://host/a/b", "sftp://me@host:22/a//b", "sftp://me:word@host/a/x/../b/."),
+    ],
+)
+def test_one_place_has_one_spelling(texts: tuple[str, ...]) -> None:
+    assert len({locate(text) for text in texts}) == 1
+
+
+@pytest.mark.parametrize("text", ["s3://KEY:SECRET@bucket/a", "gs://me@bucket/a"])
+def test_credentials_are_not_taken_for_a_bucket(text: str) -> None:
+    with pytest.raises(UserError, match="credentials come from the environment") as raised:
+        locate(text)
+    assert "SECRET" not in str(raised.value)
+
+
+def test_a_login_is_shown_nowhere() -> None:
+    assert shown("sftp://me:word@host/a.safetensors") == "sftp://host/a.safetensors"
+    assert shown("runs/me:word@host") == "runs/me:word@host"
