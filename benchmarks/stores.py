@@ -117,6 +117,9 @@ def endless_bucket(keys: int) -> Iterator[dict[str, str]]:
     folders = max(1, keys // _KEYS_PER_FOLDER)
 
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "HEAD":  # no such object
+            start_response("404 Not Found", [])
+            return
         prefix = parse_qs(environ["QUERY_STRING"]).get("prefix", [""])[0]
         start_response("200 OK", [("Content-Type", "application/xml")])
         if prefix.count("/") < 2:

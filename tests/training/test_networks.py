@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 from helpers import small_recipe
 
+from cvae_cli.errors import UserError
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.model.vae import ConditionalVAE
 from cvae_cli.training.networks import Networks, frozen
@@ -48,3 +52,19 @@ def test_a_recipe_decides_which_networks_there_are() -> None:
         assert not any(value.requires_grad for value in networks.model.classifier.parameters())
     clothes = Networks(small_recipe(SILHOUETTES))
     assert all(value.requires_grad for value in clothes.model.classifier.parameters())
+
+
+def test_starting_from_a_model_takes_all_but_its_classifier() -> None:
+    torch.manual_seed(0)
+    recipe = small_recipe(STROKES)
+    networks, other = Networks(recipe), ConditionalVAE(recipe.spec)
+    before = {name: value.clone() for name, value in networks.model.classifier.state_dict().items()}
+    networks.start_from(other)
+    for model in (networks.model, networks.ema):
+        for name, value in model.state_dict().items():
+            if not name.startswith("classifier."):
+                assert torch.equal(value, other.state_dict()[name])
+    assert all(torch.equal(v, before[k]) for k, v in networks.model.classifier.state_dict().items())
+    wider = ConditionalVAE(replace(recipe.spec, latent_dim=recipe.spec.latent_dim + 1))
+    with pytest.raises(UserError, match="--from: this model's networks have other shapes"):
+        networks.start_from(wider)

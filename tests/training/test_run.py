@@ -68,7 +68,7 @@ def test_a_run_leaves_weights_logs_and_a_checkpoint(digits: TrainingData, tmp_pa
     assert card.raw["metrics"] == pytest.approx(best, abs=1e-4)
     assert result.metrics == best
     assert Recipe.from_dict(card.raw["training"]["recipe"]) == DIGITS
-    assert replace(model.spec, latent_norm=None) == DIGITS.spec
+    assert replace(model.spec, latent_norm=None, label_temperature=1.0) == DIGITS.spec
     assert model.spec.latent_norm is not None
     logs = EventAccumulator(str(run / "logs"), size_guidance={"images": 0})
     logs.Reload()
@@ -80,6 +80,19 @@ def test_a_run_leaves_weights_logs_and_a_checkpoint(digits: TrainingData, tmp_pa
     assert sorted(path.name for path in run.iterdir()) == [
         "last.ckpt", "logs", "model.json", "model.safetensors", "run.json",
     ]  # fmt: skip
+
+
+def test_a_run_goes_on_from_the_weights_of_another(digits: TrainingData, tmp_path: Path) -> None:
+    first = train(DIGITS, digits, tmp_path / "first", replace(OPTIONS, epochs=3))
+    seen = Recorder()
+    options = replace(OPTIONS, start=first.weights)
+    second = train(DIGITS, digits, tmp_path / "second", options, seen)
+    assert seen.epochs[0]["elbo"] > 0.9 * first.metrics["elbo"] - 20  # it does not begin anew
+    again = train(DIGITS, digits, tmp_path / "second", replace(options, resume=True, epochs=2))
+    assert again.epochs == 2
+    assert second.weights is not None
+    with pytest.raises(UserError, match="another seed"):
+        train(DIGITS, digits, tmp_path / "second", replace(OPTIONS, resume=True, epochs=3))
 
 
 def test_training_leaves_the_process_as_it_was(digits: TrainingData, tmp_path: Path) -> None:
@@ -214,7 +227,7 @@ def test_the_classifier_is_pretrained_once(photos: TrainingData, tmp_path: Path)
     first, again = Recorder(), Recorder()
     recipe = replace(PHOTOS, classifier=replace(PHOTOS.classifier, pretrain_epochs=3))
     train(recipe, photos, tmp_path / "run", OPTIONS, first)
-    assert first.pretrained == 3 * (306 // 128)
+    assert first.pretrained == 3 * 8  # 306 // 38 steps a pass
     train(recipe, photos, tmp_path / "run", replace(OPTIONS, epochs=2, resume=True), again)
     assert again.first_epoch == 1
     assert again.pretrained == 0

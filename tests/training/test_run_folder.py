@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cvae_cli.errors import OutputError, UserError
-from cvae_cli.training.recipes import CIFAR10, MNIST, PHOTOGRAPHS
+from cvae_cli.training.recipes import CIFAR10, MNIST, with_these_eyes
 from cvae_cli.training.run_folder import (
     check_run_folder,
     choose_run_folder,
@@ -56,10 +56,11 @@ def test_only_the_same_run_is_resumed(tmp_path: Path) -> None:
 
 
 def test_a_run_from_before_there_was_an_option_goes_on(tmp_path: Path) -> None:
-    raw = json.loads(json.dumps(describe_run("cifar10", 0, CIFAR10)))
+    recipe = with_these_eyes(CIFAR10, imagenet=False)
+    raw = json.loads(json.dumps(describe_run("cifar10", 0, recipe)))
     del raw["recipe"]["map_dropout"], raw["recipe"]["discriminator"]["eyes"]
     create_run_folder(tmp_path / "run", raw, resume=False)
-    check_run_folder(tmp_path / "run", describe_run("cifar10", 0, CIFAR10), resume=True)
+    check_run_folder(tmp_path / "run", describe_run("cifar10", 0, recipe), resume=True)
     for junk in ({}, None, {"spec": 1}, {**raw["recipe"], "no_such": 1}):
         folder = tmp_path / str(id(junk))
         create_run_folder(folder, {**raw, "recipe": junk}, resume=False)
@@ -68,12 +69,21 @@ def test_a_run_from_before_there_was_an_option_goes_on(tmp_path: Path) -> None:
 
 
 def test_an_extra_that_came_or_went_is_named(tmp_path: Path) -> None:
-    create_run_folder(tmp_path / "run", describe_run("pets", 0, PHOTOGRAPHS), resume=False)
+    without = with_these_eyes(CIFAR10, imagenet=False)
+    create_run_folder(tmp_path / "run", describe_run("pets", 0, CIFAR10), resume=False)
     with pytest.raises(UserError, match=r"started with the extra \[photographs\]"):
-        check_run_folder(tmp_path / "run", describe_run("pets", 0, CIFAR10), resume=True)
-    create_run_folder(tmp_path / "other", describe_run("pets", 0, CIFAR10), resume=False)
+        check_run_folder(tmp_path / "run", describe_run("pets", 0, without), resume=True)
+    create_run_folder(tmp_path / "other", describe_run("pets", 0, without), resume=False)
     with pytest.raises(UserError, match=r"started without the extra \[photographs\]"):
-        check_run_folder(tmp_path / "other", describe_run("pets", 0, PHOTOGRAPHS), resume=True)
+        check_run_folder(tmp_path / "other", describe_run("pets", 0, CIFAR10), resume=True)
+
+
+def test_a_run_goes_on_from_the_weights_that_it_began_with(tmp_path: Path) -> None:
+    create_run_folder(tmp_path / "run", describe_run("mnist", 0, MNIST, "abc"), resume=False)
+    check_run_folder(tmp_path / "run", describe_run("mnist", 0, MNIST, "abc"), resume=True)
+    for other in (None, "def"):
+        with pytest.raises(UserError, match="other data, another seed"):
+            check_run_folder(tmp_path / "run", describe_run("mnist", 0, MNIST, other), resume=True)
 
 
 def test_a_run_is_resumed_whatever_the_spelling_of_its_data(
