@@ -193,7 +193,7 @@ def test_actors_and_a_node_that_die_change_nothing(many: Path, tmp_path: Path, n
             nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
     assert len(killed) == 2
     assert outcomes == expected
-    assert [one.path for one in outcomes if one.status == "failed"] == [
+    assert [one["path"] for one in outcomes if one["status"] == "failed"] == [
         "part-1/broken.png",
         "part-3/empty.jpg",
     ]
