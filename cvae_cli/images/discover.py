@@ -222,7 +222,8 @@ def _listed_url(
     try:
         file = storage.locate(text)
     except UserError as error:
-        yield ImageRef(Path(), str(error), "-", PurePosixPath("_"), "no URL that can be read")
+        # The rest of it may hold a login.
+        yield ImageRef(Path(), f"{text.partition('://')[0]}://", "-", PurePosixPath("_"), str(error))
         return
     name = str(file)  # without a login
     try:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -37,6 +39,7 @@ _FIRST_LIST, _LONGEST_LIST = 256, 10_000
 """Rows of the first work list and of later ones, each twice as long as the one before."""
 _BLOCK_ROWS = 64
 """Images that an actor is given at once: what is done again when it dies."""
+_CONNECT_SECONDS = 10
 _READING = 1
 """Cores, as Ray counts them, that are left to reading the lists; where actors took all, nothing began."""
 
@@ -57,6 +60,8 @@ def relabel_on_cluster(
     """
     if find_spec("ray") is None or find_spec("pyarrow") is None:
         raise UserError("--engine ray needs the extra [ray]: pip install 'cvae-cli[ray]'.")
+    if address is not None:
+        _check_reachable(address)
     plan = make_plan(options)
     images = iter_images(options.sources, options.listing, exclude=options.out, shard=options.shard)
     images = chain(list(islice(images, 1)), images)
@@ -64,6 +69,17 @@ def relabel_on_cluster(
     check_manifest(manifest, sources=plan.sources, out=plan.out, overwrite=options.overwrite)
     OutputFolder(plan.out).create()
     return _run(plan, images, options, address, listed)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise :class:`UserError` if nothing answers at ``HOST:PORT``, which Ray would wait for for minutes."""
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if found is None:
+        return  # such as auto
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--ray-address {address}: no Ray cluster can be reached: {error}.") from error
 
 
 def _run(

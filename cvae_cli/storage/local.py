@@ -135,18 +135,7 @@ def read_text(file: Path, *, errors: str = "strict") -> str:
 def read_image_bytes(
     file: Path, *, max_bytes: int, large_bytes: int, may_be_image: Callable[[bytes], bool]
 ) -> bytes:
-    """The bytes of a regular file that is taken for an image.
-
-    Args:
-        file: where it is.
-        max_bytes: size above which nothing is read.
-        large_bytes: size above which the first four bytes are looked at before the rest is read.
-        may_be_image: whether those four bytes can begin an image.
-
-    Raises:
-        ImageError: it vanished, may not be read, is not a regular file (a pipe or a device would
-            block or never end), is empty, or is too large.
-    """
+    """See :func:`cvae_cli.storage.read_image_bytes`. Raises ImageError."""
     try:
         # O_NONBLOCK: opening a pipe without a writer must not wait for one.
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)

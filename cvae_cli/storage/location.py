@@ -133,6 +133,8 @@ def locate(text: str) -> Location:
     if protocol == _DISK:
         login, _, host = host.rpartition("@")
         host = host.removesuffix(_SSH_PORT)
+        if (port := host.partition(":")[2]) and not port.isdecimal():
+            raise UserError(f"{protocol}://: the port in this URL is not a number.")
         path = posixpath.normpath(f"/{path}").lstrip("/")
     if not host:
         raise UserError(f"{protocol}://: this URL names no {'machine' if protocol == _DISK else 'bucket'}.")

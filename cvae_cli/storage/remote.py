@@ -288,7 +288,7 @@ def _read_part(file: RemotePath, start: int, end: int) -> bytes:
 def read_image_bytes(
     file: RemotePath, *, max_bytes: int, large_bytes: int, may_be_image: Callable[[bytes], bool]
 ) -> bytes:
-    """As :func:`cvae_cli.storage.local.read_image_bytes`. Raises ImageError."""
+    """See :func:`cvae_cli.storage.read_image_bytes`. Raises ImageError."""
     try:
         if file.has_folders and not _is_regular(file):
             raise ImageError("not a regular file")
@@ -321,37 +321,28 @@ def _is_regular(file: RemotePath) -> bool:
 
 def replace_file(file: RemotePath, content: bytes) -> None:
     """Write a file whole or not at all. Raises OSError."""
+    _write_whole(file, lambda fs, path: fs.pipe_file(path, content))
+
+
+def put_file(file: RemotePath, source: str) -> None:
+    """Write a file from one of this machine, whole or not at all. Raises OSError."""
+    _write_whole(file, lambda fs, path: fs.put_file(source, path))
+
+
+def _write_whole(file: RemotePath, write: Callable[[Any, str], object]) -> None:
+    """Let a function write to a path: of an object store its own, elsewhere a temporary one beside it."""
     if not file.has_folders:
-        _try(file, lambda fs, path: fs.pipe_file(path, content))
+        _try(file, write)
         return
     temporary = file.with_name(temporary_name())
 
-    def write(fs: Any, path: str) -> None:
+    def write_and_rename(fs: Any, path: str) -> None:
         fs.makedirs(_path(file.parent), exist_ok=True)
-        fs.pipe_file(_path(temporary), content)
+        write(fs, _path(temporary))
         fs.mv(_path(temporary), path)  # replaces what is there, at once
 
     try:
-        _try(file, write)
-    except OSError:
-        _discard(temporary)
-        raise
-
-
-def put_file(file: RemotePath, local: str) -> None:
-    """Write a file from one of this machine, whole or not at all. Raises OSError."""
-    if not file.has_folders:
-        _try(file, lambda fs, path: fs.put_file(local, path))
-        return
-    temporary = file.with_name(temporary_name())
-
-    def write(fs: Any, path: str) -> None:
-        fs.makedirs(_path(file.parent), exist_ok=True)
-        fs.put_file(local, _path(temporary))
-        fs.mv(_path(temporary), path)
-
-    try:
-        _try(file, write)
+        _try(file, write_and_rename)
     except OSError:
         _discard(temporary)
         raise

@@ -130,12 +130,15 @@ def test_models_labels_lists_and_sheets(bucket: RemotePath, tmp_path: Path) -> N
     one = f"{bucket}/imgs/chalk-03.png"
     done = invoke(
         "relabel", "-", "--out", bucket / "out", "--model", bucket / "model" / "model.safetensors", "--json",
-        input=f"{one}\n{bucket}/imgs/gone.png\n{bucket}/imgs/\n",
+        input=f"{one}\n{bucket}/imgs/gone.png\n{bucket}/imgs/\ns3://me:{SECRET}@bucket/a.png\n",
     )  # fmt: skip
     assert done.exit_code == 3
-    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    first, second, third = (json.loads(line) for line in done.stdout.splitlines())
     assert (first["path"], first["outputs"]) == (one, [f"{bucket.host}/imgs/chalk-03.png"])
     assert (second["status"], second["reason"]) == ("failed", "no such file")
+    assert (third["path"], third["status"]) == ("s3://", "failed")
+    assert "credentials come from the environment" in third["reason"]
+    assert SECRET not in done.stdout + done.stderr
     done = invoke(
         "relabel", bucket / "imgs", "--out", bucket / "csv", "--labels", bucket / "labels.csv", "--json"
     )

@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-import torch
 from helpers import ROOT, invoke, tree
 from PIL import Image
 from stores import SECRET, s3_environment, s3_server
@@ -51,6 +50,16 @@ def test_without_ray_it_is_named(asked: RelabelOptions, monkeypatch: pytest.Monk
         cluster.relabel_on_cluster(asked)
     done = invoke("relabel", DIGITS, "--out", asked.out, "--ray-address", "auto")
     assert (done.exit_code, "add it" in done.stderr) == (2, True)
+
+
+def test_a_cluster_that_does_not_answer_is_said_at_once(
+    asked: RelabelOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda name: True)
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999999999"):
+        with pytest.raises(UserError, match="no Ray cluster can be reached"):
+            cluster.relabel_on_cluster(asked, address=address)
+    assert not asked.out.exists()
 
 
 @pytest.mark.parametrize(
@@ -269,4 +278,3 @@ def test_ctrl_c_ends_it_cleanly(many: Path, tmp_path: Path) -> None:
     assert 0 < len(lines) < 2000
     assert not list((tmp_path / "out").glob(".cvae*"))
     assert invoke("relabel", many, "--out", tmp_path / "out").exit_code == 3
-    assert torch.get_num_threads() >= 1

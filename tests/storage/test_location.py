@@ -96,6 +96,11 @@ def test_credentials_are_not_taken_for_a_bucket(text: str) -> None:
     assert "SECRET" not in str(raised.value)
 
 
+def test_a_port_is_a_number() -> None:
+    with pytest.raises(UserError, match="port in this URL is not a number"):
+        locate("sftp://me:word@host:abc/a")
+
+
 def test_a_login_is_shown_nowhere() -> None:
     assert shown("sftp://me:word@host/a.safetensors") == "sftp://host/a.safetensors"
     assert shown("runs/me:word@host") == "runs/me:word@host"
