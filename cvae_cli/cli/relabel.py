@@ -46,12 +46,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--write",
-    type=click.Choice(["grid", "tiles", "both"]),
+    type=click.Choice(["grid", "tiles", "both", "parquet"]),
     default="grid",
     show_default=True,
     help="grid: one annotated picture per image, DIR/SUBFOLDER/STEM.png. tiles: every relabelled image as "
     "a file of its own, at the model's native size, DIR/tiles/CLASS/SUBFOLDER/STEM.png, which is a data "
-    "set in class folders.",
+    "set in class folders. parquet: the same tiles as rows of DIR/tiles/*.parquet, some hundred MB each, "
+    "for millions of them; needs the extra [parquet].",
 )
 @options.invert
 @options.fit
@@ -68,15 +69,15 @@ if TYPE_CHECKING:
     "--min-confidence",
     type=options.Number(0, 1),
     metavar="X",
-    help="With --write tiles: leave out tiles that the judge is unsure about, those whose target it gives "
-    "a probability below X (0-1).",
+    help="With --write tiles or parquet: leave out tiles that the judge is unsure about, those whose target "
+    "it gives a probability below X (0-1).",
 )
 @click.option(
     "--min-realism",
     type=options.Number(0, 1),
     metavar="Q",
-    help="With --write tiles: leave out tiles that look less real than all but a share Q (0-1) of real "
-    "images of their class. 0.01 leaves out those that are marked as odd.",
+    help="With --write tiles or parquet: leave out tiles that look less real than all but a share Q (0-1) "
+    "of real images of their class. 0.01 leaves out those that are marked as odd.",
 )
 @click.option("--overwrite", is_flag=True, help="Redo finished images; by default they are skipped.")
 @click.option(

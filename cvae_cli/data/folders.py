@@ -1,4 +1,4 @@
-"""A user's own images as a data set: one folder per class, files of any format and size."""
+"""A user's own images as a data set: one folder per class, files of any format and size; or Parquet files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ import torch
 from numpy.typing import NDArray
 
 from cvae_cli import storage
+from cvae_cli.data import tables
 from cvae_cli.data.catalogue import NAMES
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.data.pairs import Pairing, find_counterparts
+from cvae_cli.data.part_names import looks_like_part, part_of
 from cvae_cli.data.profile import DatasetProfile, profile_images
+from cvae_cli.data.tables import TableImage
 from cvae_cli.errors import DataError, ImageError
 from cvae_cli.images.discover import discover
 from cvae_cli.images.listings import is_passed_over
 from cvae_cli.images.load import load_image, read_image
 from cvae_cli.images.png import provenance_in
 from cvae_cli.images.prepare import InputSpec
+
+Stored = Path | TableImage
+"""Where an image is: a file, or a row of a Parquet file."""
 
 FEW_IMAGES = 20
 """Classes with fewer training images than this are warned about."""
@@ -36,17 +42,6 @@ _TEST_SHARE = 10
 _EVEN = "zsz/"
 """Before a name, so that about a tenth of files that are numbered from 0 is held out, however few."""
 _PROFILED_IMAGES = 300
-_PART_OF = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
-}
-"""What the usual names of parts, in any case, stand for."""
-_SHORT_PART_OF = {"tr": "train", "ts": "test", "te": "test", "va": "val"}
-"""What they are shortened to beside a word such as ``images``."""
-_PART_WORDS = re.compile(r"(data)?sets?|data|images?|imgs?|split|folder|files?|(19|20)\d\d")
-"""What is put before or behind them."""
-_PART_BEGINS = re.compile(r"(train|test|valid?)(ing|ation)?([\W_A-Z]|$)")
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class ClassFolders:
 
     folder: Path
     classes: tuple[str, ...]
-    parts: dict[str, tuple[tuple[Path, ...], ...]]
+    parts: dict[str, tuple[tuple[Stored, ...], ...]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ class DatasetSummary:
     counts: dict[str, int]
     validation: int
     test: int
-    left_out: tuple[tuple[Path, str], ...] = ()
+    left_out: tuple[tuple[Stored, str], ...] = ()
     warnings: tuple[str, ...] = ()
     pairing: Pairing | None = None
 
@@ -104,6 +99,8 @@ def scan(folder: Path) -> ClassFolders:
     """
     if not storage.is_folder(folder):
         raise DataError(f"unknown data set {str(folder)!r}: neither one of {', '.join(NAMES)} nor a folder.")
+    if found := tables.tables_in(folder):
+        return _scan_tables(folder, found)
     found_parts = _find_parts(folder)
     has_parts = bool(found_parts)
     root = found_parts.get("train", folder)
@@ -115,6 +112,7 @@ def scan(folder: Path) -> ClassFolders:
             f"{root}: {what}; a model needs at least two classes, each a folder of images, such as "
             f"{root}/cat/*.jpg and {root}/dog/*.jpg."
         )
+    parts: dict[str, tuple[tuple[Stored, ...], ...]]
     parts = {"train": tuple(_image_files(place) for place in named.values())}
     for name, files in zip(classes, parts["train"], strict=True):
         if not files:
@@ -126,6 +124,36 @@ def scan(folder: Path) -> ClassFolders:
         if unknown := [name for name in here if name not in classes]:
             raise DataError(f"{here[unknown[0]]}: a class that is not in {root}.")
         parts[part] = tuple(_image_files(here.get(name, place / name)) for name in classes)
+    if "test" not in parts:
+        parts["train"], parts["test"] = _hold_out_test(parts["train"], folder)
+    return ClassFolders(folder, classes, parts)
+
+
+def _scan_tables(folder: Path, files: list[Path]) -> ClassFolders:
+    if others := _folder_names(folder):
+        raise DataError(
+            f"{folder}: the folder {others[0]} stands beside Parquet files; name a folder that holds either "
+            "class folders or Parquet files."
+        )
+    parts_of = {file: part_of(re.split(r"[-_.]", file.name)[0]) or "train" for file in files}
+    if "train" not in parts_of.values():
+        raise DataError(f"{folder}: none of its Parquet files is to train on; name one train-….parquet.")
+    by_part: dict[str, dict[str, list[Stored]]] = {part: {} for part in dict.fromkeys(parts_of.values())}
+    for file in files:
+        for image, name in tables.images_in(file):
+            by_part[parts_of[file]].setdefault(name, []).append(image)
+    known = tables.classes_of(files[0]) or ()
+    training = by_part["train"]
+    classes = tuple(name for name in known if name in training)
+    classes += tuple(sorted(training.keys() - set(classes), key=_by_value))
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder}: its Parquet files hold {len(classes)} classes; a model needs two or more."
+        )
+    for part, named in by_part.items():
+        if unknown := sorted(named.keys() - set(classes)):
+            raise DataError(f"{folder}: the class {unknown[0]} is only among the {part} images.")
+    parts = {part: tuple(tuple(named.get(name, ())) for name in classes) for part, named in by_part.items()}
     if "test" not in parts:
         parts["train"], parts["test"] = _hold_out_test(parts["train"], folder)
     return ClassFolders(folder, classes, parts)
@@ -152,7 +180,7 @@ def profile_folder(
     return profile
 
 
-def read(found: ClassFolders, part: str, spec: InputSpec) -> tuple[LabelledImages, list[tuple[Path, str]]]:
+def read(found: ClassFolders, part: str, spec: InputSpec) -> tuple[LabelledImages, list[tuple[Stored, str]]]:
     """Read a part of the data set as a model takes it.
 
     Args:
@@ -164,10 +192,12 @@ def read(found: ClassFolders, part: str, spec: InputSpec) -> tuple[LabelledImage
         The images, and the files that were left out, with the reason.
     """
     jobs = [(file, label) for label, files in enumerate(found.parts[part]) for file in files]
+    if jobs and isinstance(jobs[0][0], TableImage):
+        jobs.sort(key=lambda job: job[0])  # by row, or each class would read the whole files
     images = np.empty((len(jobs), spec.channels, spec.image_size, spec.image_size), np.uint8)
     labels: list[int] = []
     names: list[str] = []
-    left_out: list[tuple[Path, str]] = []
+    left_out: list[tuple[Stored, str]] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         loaded = pool.map(lambda job: _load(job[0], spec), jobs)
         for (file, label), result in zip(jobs, loaded, strict=True):
@@ -200,7 +230,7 @@ def summarise(
     *,
     validation: int,
     test: int,
-    left_out: list[tuple[Path, str]],
+    left_out: list[tuple[Stored, str]],
     pairing: Pairing | None = None,
 ) -> DatasetSummary:
     """What is said of a data set before a model is trained on it."""
@@ -223,21 +253,6 @@ def _counts(data: LabelledImages) -> list[int]:
     return torch.bincount(data.labels, minlength=len(data.classes)).tolist()
 
 
-def _part_of(name: str) -> str | None:
-    """The part that a folder's name stands for: ``train``, ``test`` or ``val``; else ``None``.
-
-    ``Train``, ``training_set``, ``test-images``, ``imagesTr``, ``val2017``.
-    """
-    key = re.sub(r"[\W_]+", "", name.casefold())
-    bare = _PART_WORDS.sub("", key)
-    return _PART_OF.get(bare) or (_SHORT_PART_OF.get(bare) if bare != key else None)
-
-
-def _looks_like_part(name: str) -> bool:
-    """Whether a name begins as that of a part: ``trainA``, ``test_easy``."""
-    return _part_of(name) is not None or _PART_BEGINS.match(name) is not None
-
-
 def _find_parts(folder: Path) -> dict[str, Path]:
     """The parts of a data set by what they are for; empty where its folders are classes.
 
@@ -252,7 +267,7 @@ def _find_parts(folder: Path) -> dict[str, Path]:
     parts: dict[str, Path] = {}
     others = []
     for name in names:
-        part = _part_of(name)
+        part = part_of(name)
         if part is None or not _folder_names(folder / name):
             others.append(name)
         elif part in parts:
@@ -261,7 +276,7 @@ def _find_parts(folder: Path) -> dict[str, Path]:
             )
         else:
             parts[part] = folder / name
-    if names and all(map(_looks_like_part, names)) and len(names) > 1 and "train" not in parts:
+    if names and all(map(looks_like_part, names)) and len(names) > 1 and "train" not in parts:
         raise DataError(
             f"{folder}: {', '.join(names)} look like parts of a data set, but none is a folder train (or "
             "training) of class folders, so there is nothing to train on."
@@ -302,7 +317,11 @@ def _folder_names(folder: Path) -> list[str]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror or error}).") from error
     names = [name for name in names if not is_passed_over(name)]
-    return sorted(names, key=lambda name: (len(name) if name.isdecimal() else 0, name))
+    return sorted(names, key=_by_value)
+
+
+def _by_value(name: str) -> tuple[int, str]:
+    return len(name) if name.isdecimal() else 0, name
 
 
 def _image_files(folder: Path) -> tuple[Path, ...]:
@@ -315,22 +334,23 @@ def _image_files(folder: Path) -> tuple[Path, ...]:
     return tuple(ref.file for ref in refs if isinstance(ref.file, Path))
 
 
-def _name_hash(file: Path) -> int:
+def _name_hash(file: Stored) -> int:
     return zlib.crc32(os.fsencode(file.name))
 
 
 def _hold_out_test(
-    by_class: tuple[tuple[Path, ...], ...], folder: Path
-) -> tuple[tuple[tuple[Path, ...], ...], tuple[tuple[Path, ...], ...]]:
+    by_class: tuple[tuple[Stored, ...], ...], folder: Path
+) -> tuple[tuple[tuple[Stored, ...], ...], tuple[tuple[Stored, ...], ...]]:
     """Divide the files of each class into those to train on and those to test on."""
     stems = Counter(stem for files in by_class for stem in {file.stem for file in files})
     shared = sum(stems[file.stem] > 1 for files in by_class for file in files)
     # Files that may be pairs stay together: what is tested must not have been seen under another label.
     by_name = shared >= sum(map(len, by_class)) / 2
 
-    def number(file: Path) -> int:
-        name = _EVEN + file.stem if by_name else file.relative_to(folder).as_posix()
-        return zlib.crc32(os.fsencode(name))
+    def number(file: Stored) -> int:
+        if by_name or isinstance(file, TableImage):
+            return zlib.crc32(os.fsencode(_EVEN + file.stem))
+        return zlib.crc32(os.fsencode(file.relative_to(folder).as_posix()))
 
     training, test = [], []
     for files in by_class:
@@ -342,10 +362,10 @@ def _hold_out_test(
     return tuple(training), tuple(test)
 
 
-def _load(file: Path, spec: InputSpec) -> NDArray[np.uint8] | str:
+def _load(file: Stored, spec: InputSpec) -> NDArray[np.uint8] | str:
     """(C, H, W) uint8, or why the file cannot be used."""
     try:
-        content = read_image(file)
+        content = file.read() if isinstance(file, TableImage) else read_image(file)
         provenance = provenance_in(io.BytesIO(content))
         if provenance is not None and "target" not in provenance:
             return "a grid or sheet that cvae drew"

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae_cli.data.catalogue import DEFAULT_SIZE, LARGEST_UNASKED, SIZES
+from cvae_cli.data.tables import TableImage
 from cvae_cli.errors import ImageError
-from cvae_cli.images.load import open_image
+from cvae_cli.images.decode import decode
+from cvae_cli.images.load import read_image
 from cvae_cli.model.spec import ImageKind
 
 _SIDE = 256
@@ -41,7 +43,7 @@ class DatasetProfile:
 
 
 def profile_images(
-    files: Sequence[Path], *, image_size: int | None = None, channels: int | None = None
+    files: Sequence[Path | TableImage], *, image_size: int | None = None, channels: int | None = None
 ) -> DatasetProfile | None:
     """What images are.
 
@@ -81,10 +83,11 @@ class _Sample:
     """See :func:`_foreground_share`."""
 
 
-def _sample(file: Path) -> _Sample | None:
+def _sample(file: Path | TableImage) -> _Sample | None:
     """``None`` if the image cannot be read."""
     try:
-        decoded = open_image(file, sufficient_side=_SIDE)
+        content = file.read() if isinstance(file, TableImage) else read_image(file)
+        decoded = decode(content, sufficient_side=_SIDE)
     except ImageError:
         return None
     size = decoded.preprocessing.size

@@ -143,7 +143,8 @@ def _image_files(name: str, data_dir: Path) -> Iterator[Path]:
     """The files of a data set that is in class folders."""
     if name not in NAMES:
         for part in folders.scan(Path(name)).parts.values():
-            yield from chain.from_iterable(part)
+            stored = chain.from_iterable(part)
+            yield from (file if isinstance(file, Path) else file.file for file in stored)
     elif storage.is_folder(data_dir):
         yield from (ref.file for ref in discover([data_dir]) if isinstance(ref.file, Path))
 

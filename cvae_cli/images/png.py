@@ -24,8 +24,8 @@ _HEAD_BYTES = 65_536
 """Of a file elsewhere, in which the provenance of our pictures ends: it stands before the pixels."""
 
 
-def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any]) -> bytes:
-    """A PNG (ISO/IEC 15948) with its provenance in a text chunk ahead of the pixels.
+def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any] | None = None) -> bytes:
+    """A PNG (ISO/IEC 15948), if given with its provenance in a text chunk ahead of the pixels.
 
     Pillow would take more than twice as long (1.04 instead of 0.44 ms for a grid of MNIST), trying
     filters that save a tenth of the size.
@@ -42,11 +42,14 @@ def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any]) -> bytes:
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     colour = 2 if rows.shape[1] == 3 * width else 0
-    # ASCII, so that any file name survives, whatever its encoding.
-    text = json.dumps(provenance, sort_keys=True).encode("ascii")
+    texts = []
+    if provenance is not None:
+        # ASCII, so that any file name survives, whatever its encoding.
+        text = json.dumps(provenance, sort_keys=True).encode("ascii")
+        texts.append((b"tEXt", PROVENANCE.encode() + b"\0" + text))
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)),
-        (b"tEXt", PROVENANCE.encode() + b"\0" + text),
+        *texts,
         (b"IDAT", zlib.compress(filtered.data, 1)),
         (b"IEND", b""),
     )

@@ -76,12 +76,16 @@ class WhitenedClassifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, D), the largest value of each of the last maps."""
-        return self.maps(x)[-1].amax(dim=(2, 3))
+        return _largest(self.maps(x))
+
+    def logits(self, maps: list[Tensor]) -> Tensor:
+        """Logits, (B, K), from the feature maps that :meth:`maps` returned."""
+        logits: Tensor = self.head(_largest(maps))
+        return _LOGIT_SCALE * logits if self.with_norm else logits
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (B, K)."""
-        logits: Tensor = self.head(self.features(x))
-        return _LOGIT_SCALE * logits if self.with_norm else logits
+        return self.logits(self.maps(x))
 
     def mirrored_logits(self, x: Tensor) -> Tensor:
         """Logits, (B, K), the mean of those of the image and of its mirror image: more often right."""
@@ -131,3 +135,8 @@ def _convolution(inputs: int, outputs: int, training: bool) -> nn.Module:
     norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.4)
     norm.weight.requires_grad_(False)
     return nn.Sequential(convolution, norm)
+
+
+def _largest(maps: list[Tensor]) -> Tensor:
+    """The largest value of each of the last maps, (B, D)."""
+    return maps[-1].amax(dim=(2, 3))

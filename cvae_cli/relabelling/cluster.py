@@ -30,8 +30,9 @@ from cvae_cli.inference.threads import default_workers
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.earlier import FINISHED
 from cvae_cli.relabelling.options import RelabelOptions
+from cvae_cli.relabelling.parts import PartWriter, run_name
 from cvae_cli.relabelling.plan import RelabelPlan, make_plan
-from cvae_cli.relabelling.run import manifest_record, outcomes_of
+from cvae_cli.relabelling.run import drawn_by, manifest_record
 from cvae_cli.relabelling.worker import Before, Worker, recorded
 from cvae_cli.storage import Location, RemotePath
 
@@ -90,39 +91,41 @@ def _run(
     listed: Callable[[int], None],
 ) -> Iterator[ImageOutcome]:
     work = plan.out / f"{storage.temporary_name()}-work"
+    before = Before(plan)
+    run = "" if before.parts is None else run_name(plan, before.parts, options.shard)
     try:
-        files, count = _write_lists(plan, images, work)
+        files, count = _write_lists(plan, images, work, before)
         listed(count)
         with (
             Manifest(plan.out / manifest_name(options.shard)) as manifest,
             _cluster(address),
-            closing(_outcomes(plan, options, files)) as outcomes,  # type: ignore[type-var]
+            closing(_outcomes(plan, options, files, count, run)) as outcomes,  # type: ignore[type-var]
         ):
-            for outcome in outcomes:
+            for outcome, name in outcomes:
+                if before.parts is not None and name:
+                    before.parts.replaced(name)
                 manifest.write(manifest_record(plan, outcome))
                 yield outcome
     finally:
         storage.remove_folder(work)
+        before.close(changed=before.parts is not None)
 
 
 # Work lists
 
 
-def _write_lists(plan: RelabelPlan, images: Iterator[ImageRef], work: Location) -> tuple[list[Location], int]:
+def _write_lists(
+    plan: RelabelPlan, images: Iterator[ImageRef], work: Location, before: Before
+) -> tuple[list[Location], int]:
     """Write rows of images to Parquet files; the files, and how many images there are."""
     files: list[Location] = []
     count, longest = 0, _FIRST_LIST
     storage.make_folder(work)
-    before = Before(plan.out, overwrite=plan.overwrite)
-    try:
-        rows = (_row(plan, ref, before) for ref in images)
-        while chunk := list(islice(rows, longest)):
-            files.append(work / f"{len(files):06d}.parquet")
-            storage.write_file(files[-1], _as_parquet(chunk))
-            count, longest = count + len(chunk), min(2 * longest, _LONGEST_LIST)
-    finally:
-        if before.runs is not None:
-            before.runs.close()
+    rows = ({**_row(plan, ref, before), "number": number} for number, ref in enumerate(images))
+    while chunk := list(islice(rows, longest)):
+        files.append(work / f"{len(files):06d}.parquet")
+        storage.write_file(files[-1], _as_parquet(chunk))
+        count, longest = count + len(chunk), min(2 * longest, _LONGEST_LIST)
     return files, count
 
 
@@ -203,8 +206,8 @@ def _as_ref(plan: RelabelPlan, row: dict[str, Any]) -> ImageRef:
 # Actors
 
 
-def _make_actor(plan: RelabelPlan, options: RelabelOptions, workers: int) -> type:
-    """The class of the actors.
+def _make_actor(plan: RelabelPlan, options: RelabelOptions, workers: int, run: str) -> type:
+    """The class of the actors; ``run`` is the name of the parts that they write, if they write such.
 
     Made here, so that the plan travels inside it: arguments of a constructor are kept by the node that began
     the run, and an actor could not be started again without it.
@@ -217,7 +220,7 @@ def _make_actor(plan: RelabelPlan, options: RelabelOptions, workers: int) -> typ
             folder = OutputFolder(plan.out)
             folder.create()
             # What is finished has been left out before; whatever is there now was written by this run.
-            before = Before(plan.out, overwrite=True)
+            before = Before(plan, look=False)
             self.worker = Worker(plan, folder, before, device=device, batch_size=batch_size)
 
         def __call__(self, table: Any) -> Any:
@@ -225,12 +228,19 @@ def _make_actor(plan: RelabelPlan, options: RelabelOptions, workers: int) -> typ
 
             rows = table.to_pylist()
             refs = (_as_ref(plan, row) for row in rows if not row["final"])
+            names: list[str] = []
             try:
-                drawn = outcomes_of(self.worker, refs, workers)
+                drawn: Iterator[Any] = drawn_by(self.worker, refs, workers)
+                if plan.parquet:
+                    # Of the same name when another actor does it again.
+                    writer = PartWriter(plan, run, rows[0]["number"])
+                    drawn = iter(list(writer.collect(drawn, lambda outcome, name: names.append(name))))
                 found = [row["final"] or json.dumps(_of_this_run(next(drawn), row).to_dict()) for row in rows]
             except CvaeError as error:
-                return pyarrow.table({"outcome": [""], "error": [str(error)]})
-            return pyarrow.table({"outcome": found, "error": [""] * len(found)})
+                return pyarrow.table({"outcome": [""], "name": [""], "error": [str(error)]})
+            redone = iter(names)
+            named = ["" if row["final"] else next(redone, "") for row in rows]
+            return pyarrow.table({"outcome": found, "name": named, "error": [""] * len(found)})
 
     return Relabel
 
@@ -243,18 +253,23 @@ def _of_this_run(outcome: ImageOutcome, row: dict[str, Any]) -> ImageOutcome:
     return outcome
 
 
-def _outcomes(plan: RelabelPlan, options: RelabelOptions, files: list[Location]) -> Iterator[ImageOutcome]:
+def _outcomes(
+    plan: RelabelPlan, options: RelabelOptions, files: list[Location], count: int, run: str
+) -> Iterator[tuple[ImageOutcome, str]]:
+    """Outcomes, in the order of the lists, and the names of sources whose tiles are in a new part."""
     import ray
     from ray.data import ActorPoolStrategy
 
     gpus = int(ray.cluster_resources().get("GPU", 0)) if options.device != "cpu" else 0
     actors = gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) - _READING)
     paths, filesystem = storage.as_arrow(files)
+    # A block makes a part: as few as all actors have work for.
+    rows = min(_LONGEST_LIST, max(_BLOCK_ROWS, -(-count // actors))) if plan.parquet else _BLOCK_ROWS
     outcomes = (
         ray.data.read_parquet(paths, filesystem=filesystem)
-        .repartition(target_num_rows_per_block=_BLOCK_ROWS)
+        .repartition(target_num_rows_per_block=rows)
         .map_batches(
-            _make_actor(plan, options, options.workers or (default_workers() if gpus else 1)),
+            _make_actor(plan, options, options.workers or (default_workers() if gpus else 1), run),
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=1, initial_size=actors, max_size=actors),
@@ -266,7 +281,7 @@ def _outcomes(plan: RelabelPlan, options: RelabelOptions, files: list[Location])
         for row in table.to_pylist():
             if row["error"]:
                 raise OutputError(row["error"])
-            yield ImageOutcome.from_dict(json.loads(row["outcome"]))
+            yield ImageOutcome.from_dict(json.loads(row["outcome"])), row["name"]
 
 
 @contextmanager

@@ -67,7 +67,8 @@ class EarlierRuns:
         self._places.execute(f"CREATE TABLE lines ({columns})")
         self._places.execute("BEGIN")
         self._open.callback(self._places.close)
-        found = sorted((storage.written(out / name) or 0.0, name) for name in _manifests_in(out))
+        names = filter(_MANIFEST.fullmatch, storage.file_names(out))
+        found = sorted((storage.written(out / name) or 0.0, name) for name in names)
         self._had_kept = any(name == KEPT for _, name in found)
         for time, name in found:
             try:
@@ -131,17 +132,6 @@ class EarlierRuns:
         stream.seek(place)
         record: dict[str, Any] = json.loads(stream.readline())
         return record
-
-
-def _manifests_in(out: Location) -> list[str]:
-    try:
-        if isinstance(out, RemotePath):
-            names = [entry.name for entry in storage.scan(out) if not entry.is_folder]
-        else:
-            names = [name for name, is_folder in storage.list_folder(out) if not is_folder]
-    except OSError:
-        return []
-    return [name for name in names if _MANIFEST.fullmatch(name)]
 
 
 def _finished_lines(stream: IO[bytes]) -> Iterator[tuple[int, int, float | None]]:

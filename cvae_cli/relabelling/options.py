@@ -21,7 +21,7 @@ class RelabelOptions:
         labels: ``auto``, ``folder``, ``predict``, a class, or a CSV file.
         targets: classes to draw, each item one or several with commas between; empty for all. An
             image's own class is always left out.
-        write: ``grid``, ``tiles`` or ``both``.
+        write: ``grid``, ``tiles``, ``both`` or ``parquet``.
         invert: ``auto``, ``always`` or ``never``.
         fit: ``auto``, ``pad``, ``crop`` or ``stretch``.
         device: as ``--device``.

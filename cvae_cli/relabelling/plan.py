@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cvae_cli import storage
+from cvae_cli.data.tables import require_arrow
 from cvae_cli.errors import UserError
 from cvae_cli.images import discover
 from cvae_cli.images.discover import ImageRef
@@ -47,7 +48,8 @@ class RelabelPlan:
         rule: where the images' own labels come from.
         targets: indices of the classes to draw, ascending.
         grids: whether a grid per image is written.
-        tiles: whether tiles are written.
+        tiles: whether tiles are written, each as a file.
+        parquet: whether tiles are written as rows of Parquet files, and nothing else.
         invert: ``auto``, ``always`` or ``never``.
         fit: ``auto``, ``pad``, ``crop`` or ``stretch``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
@@ -70,6 +72,7 @@ class RelabelPlan:
     targets: tuple[int, ...]
     grids: bool
     tiles: bool
+    parquet: bool
     invert: Invert
     fit: Fit
     precision: str
@@ -178,10 +181,11 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
     rule = LabelRule.parse(options.labels, card.spec.classes)
     check_fit(options.fit, card)
     targets = _target_indices(options.targets, card.spec)
-    if options.min_confidence is not None and options.write == "grid":
-        raise UserError("--min-confidence leaves out tiles: add --write tiles or --write both.")
-    if options.min_realism is not None and options.write == "grid":
-        raise UserError("--min-realism leaves out tiles: add --write tiles or --write both.")
+    for name, asked in (("--min-confidence", options.min_confidence), ("--min-realism", options.min_realism)):
+        if asked is not None and options.write == "grid":
+            raise UserError(f"{name} leaves out tiles: add --write tiles, --write both or --write parquet.")
+    if options.write == "parquet":
+        require_arrow("--write parquet")
     least = (options.min_confidence, options.min_realism)
     judge_file = find_judge(card) if options.check or least != (None, None) else None
     if judge_file is not None and options.min_realism is not None and not read_judge(judge_file)[1].bank:
@@ -197,6 +201,7 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
         targets=targets,
         grids=options.write in ("grid", "both"),
         tiles=options.write in ("tiles", "both"),
+        parquet=options.write == "parquet",
         invert=options.invert,
         fit=options.fit,
         precision=resolve_precision(options.precision),

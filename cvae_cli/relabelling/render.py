@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvae_cli import __version__
+from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.grid import Layout, Original, draw_row
 from cvae_cli.images.naming import printable
 from cvae_cli.images.png import encode_png
@@ -30,6 +32,8 @@ class Rendered:
         left_out: names of tiles that are not written; those of an earlier run are deleted.
         wrong_label: name of the tile of the image's own class, which an earlier run may have drawn
             when it took the label for another; ``None`` where no tiles are written.
+        rows: of a Parquet file, as :func:`cvae_cli.data.tables.schema` describes them.
+        name: of the source in that file; empty where nothing was drawn.
     """
 
     outcome: ImageOutcome
@@ -37,6 +41,8 @@ class Rendered:
     files: tuple[tuple[str, bytes], ...] = ()
     left_out: tuple[str, ...] = ()
     wrong_label: str | None = None
+    rows: tuple[dict[str, Any], ...] = ()
+    name: str = ""
 
 
 def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
@@ -78,6 +84,13 @@ def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
                 files.append(
                     (plan.tile_name(ref, target), encode_png(pixels, {**provenance, "target": name}))
                 )
+    rows: tuple[dict[str, Any], ...] = ()
+    if plan.parquet:
+        rows = tuple(
+            _row(plan, drawn, check, target, tile)
+            for target, name, tile in zip(drawn.targets, names, shown, strict=True)
+            if name not in check.left_out
+        )
     left_out = [index for index in drawn.targets if plan.tiles and spec.classes[index] in check.left_out]
     return Rendered(
         outcome=replace(
@@ -95,7 +108,31 @@ def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
         files=tuple(files),
         left_out=tuple(plan.tile_name(ref, index) for index in left_out),
         wrong_label=plan.tile_name(ref, drawn.label) if plan.tiles else None,
+        rows=rows,
+        name=name_of(ref),
     )
+
+
+def name_of(ref: ImageRef) -> str:
+    """The name of a source in a data set of tiles: that of its picture, which no other source has."""
+    return printable(str(ref.output))
+
+
+def _row(
+    plan: RelabelPlan, drawn: RelabelledItem, check: CheckResult, target: int, tile: NDArray[np.uint8]
+) -> dict[str, Any]:
+    """A tile as a row of a Parquet file."""
+    ref, name = drawn.item.ref, plan.spec.classes[target]
+    pixels = np.ascontiguousarray(tile.transpose(1, 2, 0))
+    return {
+        "image": {"bytes": encode_png(pixels), "path": printable(plan.tile_name(ref, target))},
+        "label": target,
+        "source": printable(ref.relative),
+        "source_label": drawn.label,
+        "confidence": (check.judged or {}).get(name),
+        "realism": (check.realism or {}).get(name),
+        "name": name_of(ref),
+    }
 
 
 def _provenance(plan: RelabelPlan, drawn: RelabelledItem, check: CheckResult) -> dict[str, Any]:

@@ -24,8 +24,10 @@ from cvae_cli.inference.threads import default_workers, one_core_per_thread
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.batch import LoadedItem
 from cvae_cli.relabelling.options import RelabelOptions
+from cvae_cli.relabelling.parts import PartWriter, run_name
 from cvae_cli.relabelling.pipeline import grouped_map, ordered_map
 from cvae_cli.relabelling.plan import RelabelPlan, make_plan
+from cvae_cli.relabelling.render import Rendered
 from cvae_cli.relabelling.worker import Before, Worker, identify
 
 
@@ -58,7 +60,7 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
     check_manifest(manifest, sources=plan.sources, out=plan.out, overwrite=options.overwrite)
     folder = OutputFolder(plan.out)
     folder.create()
-    before = Before(plan.out, overwrite=plan.overwrite)
+    before = Before(plan)
     worker = Worker(plan, folder, before, device=options.device, batch_size=options.batch_size)
     return _run(worker, images, options)
 
@@ -70,13 +72,32 @@ def _run(worker: Worker, images: Iterator[ImageRef], options: RelabelOptions) ->
     # Closed before the manifest takes its name, which an earlier one, still open, would bar on Windows.
     with Manifest(manifest_file) as manifest:
         try:
-            with closing(outcomes_of(worker, images, options.workers or default_workers())) as outcomes:
-                for outcome in outcomes:
-                    manifest.write(manifest_record(plan, outcome))
-                    yield outcome
+            with closing(drawn_by(worker, images, options.workers or default_workers())) as drawn:
+                yield from _recorded(worker, drawn, manifest, options)
             complete = True
         finally:
             worker.before.close(complete=complete)
+
+
+def _recorded(
+    worker: Worker, drawn: Iterator[ImageOutcome | Rendered], manifest: Manifest, options: RelabelOptions
+) -> Iterator[ImageOutcome]:
+    """Outcomes, each in the manifest once all that there is of it is written."""
+    plan, parts = worker.plan, worker.before.parts
+
+    def record(outcome: ImageOutcome, name: str = "") -> None:
+        if parts is not None and name:
+            parts.replaced(name)
+        manifest.write(manifest_record(plan, outcome))
+
+    if parts is not None:
+        writer = PartWriter(plan, run_name(plan, parts, options.shard))
+        yield from writer.collect(drawn, record)
+        return
+    for outcome in drawn:
+        assert isinstance(outcome, ImageOutcome)
+        record(outcome)
+        yield outcome
 
 
 def manifest_record(plan: RelabelPlan, outcome: ImageOutcome) -> dict[str, Any]:
@@ -84,17 +105,17 @@ def manifest_record(plan: RelabelPlan, outcome: ImageOutcome) -> dict[str, Any]:
     return {**outcome.to_dict(), "model": plan.model_name, "model_sha256": plan.model_sha256}
 
 
-def outcomes_of(
+def drawn_by(
     worker: Worker, images: Iterator[ImageRef], workers: int
-) -> Generator[ImageOutcome, None, None]:
-    """Load, draw and write images in threads; their outcomes, in order."""
+) -> Generator[ImageOutcome | Rendered, None, None]:
+    """Load, draw and write images in threads; in order, what became of them, or is still to be written."""
     with one_core_per_thread() as initialise:
-        yield from _outcomes(worker, images, workers, initialise)
+        yield from _drawn(worker, images, workers, initialise)
 
 
-def _outcomes(
+def _drawn(
     worker: Worker, images: Iterator[ImageRef], workers: int, initialise: Callable[[], None]
-) -> Iterator[ImageOutcome]:
+) -> Iterator[ImageOutcome | Rendered]:
     size = worker.relabeller.batch_size
 
     def is_loaded(item: Any) -> bool:
@@ -123,13 +144,12 @@ def _outcomes(
 
 
 def _plan_all(plan: RelabelPlan, images: Iterator[ImageRef]) -> Iterator[ImageOutcome]:
-    before = Before(plan.out, overwrite=plan.overwrite)
+    before = Before(plan)
     try:
         for ref in images:
             yield _planned_outcome(plan, ref, before)
     finally:
-        if before.runs is not None:
-            before.runs.close()  # nothing is written, not even what would be kept
+        before.close(changed=False)
 
 
 def _planned_outcome(plan: RelabelPlan, ref: ImageRef, before: Before) -> ImageOutcome:

@@ -24,10 +24,10 @@ from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.batch import LoadedItem, RelabelledItem, relabel_batch
 from cvae_cli.relabelling.earlier import EarlierRuns, Outputs, recorded_outcome
 from cvae_cli.relabelling.labels import Label
+from cvae_cli.relabelling.parts import EarlierParts, recorded_in_part
 from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.relabelling.render import OWN_CLASS, Rendered, render
 from cvae_cli.relabelling.resume import finished_outcome
-from cvae_cli.storage import Location
 
 OWN_PICTURE = "a grid or sheet that cvae drew"
 
@@ -54,16 +54,37 @@ class IdentifiedItem:
 class Before:
     """What there was before a run began."""
 
-    def __init__(self, out: Location, *, overwrite: bool = False) -> None:
-        """Look at an output folder; where everything is to be done again, earlier runs do not matter."""
-        self.outputs = Outputs(out)
-        self.runs = None if overwrite else EarlierRuns(out)
+    def __init__(self, plan: RelabelPlan, *, look: bool = True) -> None:
+        """Look at a plan's output folder, or, where all that is left to do is known, only at its files.
 
-    def close(self, *, complete: bool = True) -> None:
-        """Let go of the manifests; of a run that ends early, what it did not come to is kept."""
+        Raises:
+            UserError: its Parquet files are not of this plan.
+        """
+        self.outputs = Outputs(plan.out)
+        self.parts = EarlierParts(plan.out, plan.spec.classes) if plan.parquet and look else None
+        # Where everything is to be done again, earlier runs do not matter.
+        self.runs = EarlierRuns(plan.out) if look and not (plan.overwrite or plan.parquet) else None
+
+    def close(self, *, complete: bool = True, changed: bool = True) -> None:
+        """Let go of the manifests and parts.
+
+        Args:
+            complete: whether the run has come to all images; else what it did not come to is kept.
+            changed: whether it has written anything; else nothing is written here either.
+
+        Raises:
+            OutputError: a part cannot be written.
+        """
         if self.runs is not None:
-            self.runs.keep_rest(complete=complete)
+            if changed:
+                self.runs.keep_rest(complete=complete)
             self.runs.close()
+        if self.parts is not None:
+            try:
+                if changed:
+                    self.parts.remove_stale()
+            finally:
+                self.parts.close()
 
 
 def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem | ImageOutcome:
@@ -90,7 +111,10 @@ def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem
         fingerprint = plan.fingerprint(ref, sha256, label)
         outcome = replace(outcome, version=version or None, sha256=sha256, fingerprint=fingerprint)
         if not plan.overwrite:
-            done = finished_outcome(plan, ref, outcome, label, fingerprint, before.outputs)
+            if before.parts is not None:
+                done = recorded_in_part(plan, ref, before.parts, fingerprint=fingerprint)
+            else:
+                done = finished_outcome(plan, ref, outcome, label, fingerprint, before.outputs)
             if done is not None:
                 return done
     except (ImageError, UnreachableError, MemoryError) as error:
@@ -108,9 +132,13 @@ def recorded(
     plan: RelabelPlan, ref: ImageRef, before: Before, version: str | None = None
 ) -> ImageOutcome | None:
     """The outcome of an image that manifests say is finished, without reading it; else ``None``."""
-    if before.runs is None or not before.runs.count:
+    has_runs = before.runs is not None and before.runs.count > 0
+    if plan.overwrite or not (has_runs or before.parts):
         return None
     version = version or ref.version or storage.version_of(ref.file)
+    if before.parts is not None:
+        return recorded_in_part(plan, ref, before.parts, version=version or "")
+    assert before.runs is not None
     return recorded_outcome(plan, ref, version or "", before.runs, before.outputs)
 
 
@@ -246,14 +274,16 @@ class Worker:
         finally:
             self._idle.put(copy)
 
-    def write(self, drawn: RelabelledItem | ImageOutcome) -> ImageOutcome:
-        """Render and write the pictures of an image."""
+    def write(self, drawn: RelabelledItem | ImageOutcome) -> ImageOutcome | Rendered:
+        """Render and write the pictures of an image; as rows of a Parquet file they are not written yet."""
         if isinstance(drawn, ImageOutcome):
             return drawn
         rendered = render(self.plan, drawn)
+        if self.plan.parquet:
+            return rendered
         return commit(self.plan, self.folder, drawn.item.ref, rendered, self.before.outputs)
 
-    def draw_and_write(self, items: Sequence[LoadedItem | ImageOutcome]) -> list[ImageOutcome]:
+    def draw_and_write(self, items: Sequence[LoadedItem | ImageOutcome]) -> list[ImageOutcome | Rendered]:
         """Both, in one thread."""
         return [self.write(drawn) for drawn in self.draw(items)]
 

@@ -39,6 +39,7 @@ __all__ = [
     "clear_abandoned",
     "discard",
     "exists",
+    "file_names",
     "is_empty_folder",
     "is_file",
     "is_folder",
@@ -125,6 +126,16 @@ def is_same_file(a: Location, b: Location) -> bool:
 def scan(folder: RemotePath) -> list[remote.Entry]:
     """The entries of a folder of an object store, sorted by name. Raises OSError."""
     return remote.scan(folder)
+
+
+def file_names(folder: Location) -> list[str]:
+    """The names of the files in a folder, sorted; none of a folder that is not there or cannot be listed."""
+    try:
+        if isinstance(folder, RemotePath):
+            return [entry.name for entry in remote.scan(folder) if not entry.is_folder]
+        return [name for name, is_folder in local.list_folder(folder) if not is_folder]
+    except OSError:
+        return []
 
 
 def read_bytes(file: Location) -> bytes:

@@ -70,7 +70,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         if not self.recipe.classifier.pretrain_epochs or networks.steps > 0:
             return
         classifier = networks.model.classifier
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero and not networks.has_classifier:
             pretrain_classifier(
                 classifier,
                 self.recipe,

@@ -29,6 +29,7 @@ class Networks(nn.Module):
         feature_discriminator: on these feature maps; ``None`` where the recipe has none.
         steps: number of optimiser steps so far; part of a checkpoint.
         fine_tuning: whether the encoder is frozen; part of a checkpoint.
+        has_classifier: whether the classifier is that of another model, and needs no pre-training.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -53,6 +54,7 @@ class Networks(nn.Module):
         # Plain values, not buffers: reading a buffer on a GPU would wait for the GPU.
         self.steps = 0
         self.fine_tuning = False
+        self.has_classifier = False
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the tensors."""
@@ -62,24 +64,22 @@ class Networks(nn.Module):
         """The inverse of :meth:`get_extra_state`."""
         self.steps, self.fine_tuning = state["steps"], state["fine_tuning"]
 
-    def start_from(self, other: ConditionalVAE) -> None:
-        """Take over what another model has learned, all but its classifier.
+    def start_from(self, other: ConditionalVAE, *, same_images: bool) -> None:
+        """Take over what another model has learned.
 
         Args:
             other: with networks of the same shapes.
+            same_images: whether it was trained on these images: then its classifier, if it is of the same
+                shape, is kept too, and need not be trained again.
 
         Raises:
             UserError: they have others.
         """
-        learned = {
-            name: value for name, value in other.state_dict().items() if not name.startswith("classifier.")
-        }
-        shapes = {
-            name: value.shape
-            for name, value in self.model.state_dict().items()
-            if not name.startswith("classifier.")
-        }
-        if {name: value.shape for name, value in learned.items()} != shapes:
+        learned, own = other.state_dict(), self.model.state_dict()
+        self.has_classifier = same_images and _shapes(learned) == _shapes(own)
+        if not self.has_classifier:
+            learned, own = _without_classifier(learned), _without_classifier(own)
+        if _shapes(learned) != _shapes(own):
             raise UserError(
                 "--from: this model's networks have other shapes than those that these images are trained "
                 "with, or another number of classes."
@@ -133,6 +133,14 @@ def frozen(module: nn.Module, *inputs: Any) -> Any:
     """Call a module so that gradients reach its inputs but not its parameters."""
     parameters = {name: value.detach() for name, value in module.named_parameters()}
     return functional_call(module, parameters, inputs)
+
+
+def _without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if not name.startswith("classifier.")}
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
 
 
 def _running_statistics(module: nn.Module) -> list[Tensor]:

@@ -18,10 +18,11 @@ from cvae_cli.data.augment import differentiable_augment
 from cvae_cli.model import losses
 from cvae_cli.model.autoencoder import Encoded
 from cvae_cli.model.canvas import to_canvas
-from cvae_cli.model.classifiers import ResidualClassifier
+from cvae_cli.model.classifiers import ResidualClassifier, classifier_widths
 from cvae_cli.model.latent_maps import Inferred, map_shapes
 from cvae_cli.model.whitened import WhitenedClassifier
 from cvae_cli.training.augmentation import augment_for_classifier, augment_inputs, with_noise
+from cvae_cli.training.feature_moments import FeatureMoments
 from cvae_cli.training.latent_moments import LatentMoments
 from cvae_cli.training.networks import Networks, frozen
 from cvae_cli.training.recipe import LossWeights, Recipe
@@ -51,17 +52,24 @@ class _HasMaps(Protocol):
         """Of (B, C, H, W), from fine to coarse."""
 
 
+class _Classifies(_HasMaps, Protocol):
+    """A classifier whose feature maps can be looked at."""
+
+    def logits(self, maps: list[Tensor]) -> Tensor:
+        """(B, K), from these maps."""
+
+
 class Objective(nn.Module):
     """The terms that the networks of a training run are trained with."""
 
     def __init__(self, recipe: Recipe) -> None:
         """Build the networks of a recipe, with random weights."""
         super().__init__()
-        self.recipe = recipe
+        self.recipe, spec = recipe, recipe.spec
         self.networks = Networks(recipe)
         self.style_targets = StyleTargets(recipe.spec)
         self.feature_style = FeatureStyle(recipe.spec, self.networks.model.classifier)
-        spec = recipe.spec
+        self.feature_moments = FeatureMoments(spec.num_classes, self._feature_sizes())
         self.latent_moments = LatentMoments(recipe.alignment, spec.num_classes, spec.latent_dim)
 
     @property
@@ -171,7 +179,7 @@ class Objective(nn.Module):
             terms["style"] = self.style_targets.difference(x, y, tile, target)
             loss = loss + weights.style * terms["style"]
         terms |= self._critics(x, y, tile, target, own_logits)
-        for name in ("target", "realism", "features", "perceptual"):
+        for name in ("target", "realism", "features", "perceptual", "moments", "distances"):
             if name in terms:
                 loss = loss + getattr(weights, name) * terms[name]
         if "discriminator" in terms:
@@ -237,12 +245,30 @@ class Objective(nn.Module):
             images = differentiable_augment(images, groups=len(images) // len(x))
         count, tiles, every = len(x), len(tile), torch.cat([y, labels])
 
-        eyes = self._eyes()
-        terms = {} if eyes is None else self._on_feature_maps(eyes, images, every, count, tiles)
+        terms: Terms = {}
+        eyes, classifier = self._eyes(), networks.model.classifier
         # Noise, which a classifier of photographs has learned to see through, blurs what it asks for: else a
         # decoder learns patterns of single pixels that please it.
         seen = tile if eyes is None else with_noise(tile)
-        tile_logits = frozen(networks.model.classifier, seen)
+        if eyes is not None:
+            with torch.no_grad():
+                real_maps = eyes.maps(images[:count])
+            maps = eyes.maps(images[count:])
+            terms = self._on_feature_maps(real_maps, maps, every, tiles)
+        if eyes is not None and self.feature_moments.sizes:
+            reader = cast(_Classifies, classifier)
+            asked = reader.maps(seen)
+            tile_logits = reader.logits(asked)
+            with torch.no_grad():
+                usual = reader.maps(with_noise(x))
+            terms["moments"], terms["distances"] = self.feature_moments(
+                [_quarters(real_maps), _quarters(usual[-1:])],
+                y,
+                [_quarters([one[:tiles] for one in maps]), _quarters(asked[-1:])],
+                target,
+            )
+        else:
+            tile_logits = frozen(classifier, seen)
         cross_entropy = F.cross_entropy(tile_logits.float(), target, reduction="none")
         terms["target"] = self._misclassified(cross_entropy)
         if networks.discriminator is not None:
@@ -252,28 +278,34 @@ class Objective(nn.Module):
 
     def _eyes(self) -> _HasMaps | None:
         """The frozen network by whose feature maps photographs are compared; ``None`` for other images."""
+        return self._reader() if self.networks.eyes is None else cast(_HasMaps, self.networks.eyes)
+
+    def _reader(self) -> _Classifies | None:
+        """The model's classifier, if it is frozen and one of photographs."""
         classifier = self.networks.model.classifier
-        if self.networks.eyes is not None:
-            return self.networks.eyes
         usable = isinstance(classifier, (ResidualClassifier, WhitenedClassifier))
-        return cast(_HasMaps, classifier) if usable and self.recipe.classifier.frozen else None
+        return cast(_Classifies, classifier) if usable and self.recipe.classifier.frozen else None
+
+    def _feature_sizes(self) -> tuple[int, ...]:
+        """How many features are compared class by class: those of the eyes, and of the classifier."""
+        if self._reader() is None or not (self.recipe.loss.moments or self.recipe.loss.distances):
+            return ()
+        eyes, widths = self.networks.eyes, classifier_widths(self.recipe.spec)
+        return sum(widths if eyes is None else eyes.channels) * 4, widths[-1] * 4
 
     def _on_feature_maps(
-        self, eyes: _HasMaps, images: Tensor, every: Tensor, count: int, tiles: int
+        self, real_maps: list[Tensor], maps: list[Tensor], every: Tensor, tiles: int
     ) -> Terms:
         """Realism and likeness of reconstructions by the feature maps of a frozen network.
 
         Args:
-            eyes: the network.
-            images: (B, C, H, W): real images, tiles, then reconstructions.
-            every: (B,) int64, their labels.
-            count: how many are real.
+            real_maps: of the real images.
+            maps: of the tiles, then of the reconstructions.
+            every: (B,) int64, the labels of real images, tiles and reconstructions.
             tiles: how many are tiles.
         """
         terms: Terms = {}
-        with torch.no_grad():
-            real_maps = eyes.maps(images[:count])
-        maps = eyes.maps(images[count:])
+        count = len(real_maps[0])
         if self.weights.perceptual:
             each = [
                 F.l1_loss(drawn[tiles:].float(), real.float()) / real.float().abs().mean()
@@ -345,6 +377,11 @@ class Objective(nn.Module):
 def other_labels(y: Tensor, num_classes: int) -> Tensor:
     """For each label a different one, uniformly at random; (B,) int64."""
     return (y + torch.randint(1, num_classes, y.shape, device=y.device)) % num_classes
+
+
+def _quarters(maps: list[Tensor]) -> Tensor:
+    """Feature maps averaged over the quarters of an image, so that shape and pose count; (B, D) float32."""
+    return torch.cat([F.adaptive_avg_pool2d(one.float(), 2).flatten(1) for one in maps], dim=1)
 
 
 def _sample_or_mean(mu: Tensor, logvar: Tensor) -> Tensor:

@@ -45,6 +45,12 @@ class LossWeights:
     feature_style: float = 0.0
     """Of the difference between an image and its tile in the second moments of a frozen classifier's feature
     maps, in standard deviations within their class: how strokes end, outlines, textures."""
+    moments: float = 0.0
+    """Of the difference between tiles and real images of the same class in the mean and variance of their
+    features (:mod:`cvae_cli.training.feature_moments`); with a frozen classifier of photographs only."""
+    distances: float = 0.0
+    """Of the difference between how far tiles and how far their originals lie apart in these features: what
+    differs is drawn differently."""
     style: float = 0.0
     """Of the difference in style between an image and its tile: strokes and silhouettes in standard
     deviations within their class, colours as shares of the range."""

@@ -183,7 +183,7 @@ def train(
             validation=data.validation,
         )
         if start is not None:
-            module.objective.networks.start_from(start[0])
+            module.objective.networks.start_from(start[0], same_images=_is_of(start[1], data, recipe))
         trainer = _trainer(recipe, options, epochs, run_folder, callbacks)
         if main_process:
             create_run_folder(run_folder, description, resume=options.resume)
@@ -292,6 +292,11 @@ def _sampler(data: LabelledImages, recipe: Recipe, generator: torch.Generator | 
 
 def _as_is(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return batch
+
+
+def _is_of(card: registry.ModelCard, data: TrainingData, recipe: Recipe) -> bool:
+    """Whether a model was trained on these very images."""
+    return card.raw["data_set"] == data.data_set and card.spec.classes == recipe.spec.classes
 
 
 def _warning(file: Path) -> str:

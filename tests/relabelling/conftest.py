@@ -21,7 +21,8 @@ def worker(folder_of_digits: Path, tmp_path: Path) -> Worker:
     )
     folder = OutputFolder(options.out)
     folder.create()
-    return Worker(make_plan(options), folder, Before(options.out), device="cpu", batch_size=4)
+    plan = make_plan(options)
+    return Worker(plan, folder, Before(plan), device="cpu", batch_size=4)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_a_cluster_that_does_not_answer_is_said_at_once(
 )
 def test_a_row_holds_an_image(asked: RelabelOptions, ref: ImageRef) -> None:
     plan = make_plan(asked)
-    row = cluster._row(plan, ref, Before(plan.out))
+    row = cluster._row(plan, ref, Before(plan))
     assert (row["final"], row["begun"]) == ("", False)
     place = ref.source if ref.source in ("-", ref.relative) else str(Path(ref.source).absolute())
     assert cluster._as_ref(plan, row) == replace(ref, file=ref.file.absolute(), source=place)
@@ -86,7 +86,7 @@ def test_a_row_of_a_url_holds_no_login(asked: RelabelOptions) -> None:
     source = storage.locate(f"sftp://me:{SECRET}@host/imgs")
     plan = replace(make_plan(asked), sources=(source,), out=Path("out"))
     ref = ImageRef(source / "a.png", "a.png", str(source), PurePosixPath("a"))
-    row = cluster._row(plan, ref, Before(asked.out))
+    row = cluster._row(plan, ref, Before(plan))
     assert SECRET not in repr(row)
     assert cluster._as_ref(plan, row) == ref
 
@@ -104,7 +104,7 @@ def test_work_lists_grow_and_say_what_is_finished(
 
     plan = make_plan(asked)
     images = iter_images(asked.sources, exclude=asked.out)
-    files, count = cluster._write_lists(plan, images, asked.out / ".work")
+    files, count = cluster._write_lists(plan, images, asked.out / ".work", Before(plan))
     tables = [parquet.read_table(file).to_pylist() for file in files]
     assert (count, [len(table) for table in tables]) == (10, [2, 4, 4])
     rows = [row for table in tables for row in table]
@@ -124,7 +124,7 @@ def test_what_an_actor_that_died_had_finished_is_done() -> None:
 def test_actors_can_be_sent_whatever_the_run_was_asked_for(asked: RelabelOptions) -> None:
     cloudpickle = pytest.importorskip("ray.cloudpickle")
     listed = replace(asked, listing=(line for line in ["a.png"]))
-    cloudpickle.dumps(cluster._make_actor(make_plan(listed), listed, 1))
+    cloudpickle.dumps(cluster._make_actor(make_plan(listed), listed, 1, ""))
 
 
 def test_a_url_that_cannot_be_asked_for_is_left_to_its_actor(
@@ -135,7 +135,7 @@ def test_a_url_that_cannot_be_asked_for_is_left_to_its_actor(
 
     monkeypatch.setattr(cluster, "recorded", refuse)
     plan = make_plan(asked)
-    row = cluster._row(plan, ImageRef(Path("b.png"), "b.png", "-", PurePosixPath("b")), Before(plan.out))
+    row = cluster._row(plan, ImageRef(Path("b.png"), "b.png", "-", PurePosixPath("b")), Before(plan))
     assert row["final"] == ""
 
 
@@ -254,6 +254,36 @@ def test_a_bucket_by_actors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 )
             )
         remote._connected.cache_clear()
+
+
+@pytest.mark.long
+def test_parquet_by_actors_has_each_tile_once(many: Path, tmp_path: Path, nodes: Any) -> None:
+    local = RelabelOptions(sources=(many,), out=tmp_path / "local", device="cpu", write="parquet")
+    expected = [one.to_dict() for one in relabel(local)]
+    asked = replace(local, out=tmp_path / "ray")
+    outcomes, killed = [], False
+    for outcome in cluster.relabel_on_cluster(asked):
+        outcomes.append(outcome.to_dict())
+        if not killed:
+            actors = subprocess.run(["pgrep", "-f", "ray::MapWorker"], capture_output=True, text=True)
+            os.kill(int(actors.stdout.split()[0]), signal.SIGKILL)
+            killed = True
+    assert [{**one, "outputs": None} for one in outcomes] == [{**one, "outputs": None} for one in expected]
+    assert tiles(asked.out) == tiles(local.out)
+    again = list(cluster.relabel_on_cluster(asked))
+    assert [one.status for one in again].count("skipped") == 2000
+    list(cluster.relabel_on_cluster(replace(asked, targets=("1",))))
+    list(relabel(replace(local, targets=("1",))))
+    assert tiles(asked.out) == tiles(local.out)
+
+
+def tiles(out: storage.Location) -> list[tuple[str, int, bytes]]:
+    """The rows of an output folder, in an order that does not depend on its parts."""
+    from pyarrow import parquet
+
+    assert isinstance(out, Path)
+    rows = [row for file in (out / "tiles").iterdir() for row in parquet.read_table(file).to_pylist()]
+    return sorted((row["name"], row["label"], row["image"]["bytes"]) for row in rows)
 
 
 @pytest.mark.long

@@ -71,7 +71,7 @@ def test_there_is_nothing_to_do_for_pictures_of_ours_and_for_what_is_not_read(
         (worker.plan, replace(ref, passed_over=".heic files are not read"), ".heic files are not read"),
         (only_seven, ref, OWN_CLASS),
     ):
-        skipped = identify(plan, one, Before(plan.out))
+        skipped = identify(plan, one, Before(plan))
         assert isinstance(skipped, ImageOutcome)
         assert (skipped.status, skipped.reason) == ("skipped", reason)
 
@@ -82,7 +82,7 @@ def test_a_tile_that_cvae_drew_is_an_image_of_its_target(
     tile = tmp_path / "tile.png"
     tile.write_bytes(encode_png(np.eye(28, dtype=np.uint8) * 255, {"source": "a", "target": "4"}))
     plan = replace(worker.plan, rule=LabelRule.parse("auto", worker.plan.spec.classes))
-    found = identify(plan, replace(ref, file=tile), Before(plan.out))
+    found = identify(plan, replace(ref, file=tile), Before(plan))
     assert isinstance(found, IdentifiedItem)
     assert found.label == Label(4, "provenance")
 
@@ -90,7 +90,7 @@ def test_a_tile_that_cvae_drew_is_an_image_of_its_target(
 def test_a_folder_that_is_nearly_a_class_is_a_warning(worker: Worker, ref: ImageRef) -> None:
     spec = replace(worker.plan.spec, classes=("airplane", "truck", *"abcdefgh"))
     plan = replace(worker.plan, spec=spec, rule=LabelRule.parse("auto", spec.classes))
-    found = identify(plan, replace(ref, relative="airplanes/x.png"), Before(plan.out))
+    found = identify(plan, replace(ref, relative="airplanes/x.png"), Before(plan))
     assert isinstance(found, IdentifiedItem)
     assert found.label is None
     assert found.outcome.warnings == ("its folder is not a class; did you mean airplane?",)

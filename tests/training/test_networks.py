@@ -54,12 +54,13 @@ def test_a_recipe_decides_which_networks_there_are() -> None:
     assert all(value.requires_grad for value in clothes.model.classifier.parameters())
 
 
-def test_starting_from_a_model_takes_all_but_its_classifier() -> None:
+def test_starting_from_a_model_takes_its_classifier_only_if_it_knows_the_images() -> None:
     torch.manual_seed(0)
     recipe = small_recipe(STROKES)
     networks, other = Networks(recipe), ConditionalVAE(recipe.spec)
     before = {name: value.clone() for name, value in networks.model.classifier.state_dict().items()}
-    networks.start_from(other)
+    networks.start_from(other, same_images=False)
+    assert not networks.has_classifier
     for model in (networks.model, networks.ema):
         for name, value in model.state_dict().items():
             if not name.startswith("classifier."):
@@ -67,4 +68,8 @@ def test_starting_from_a_model_takes_all_but_its_classifier() -> None:
     assert all(torch.equal(v, before[k]) for k, v in networks.model.classifier.state_dict().items())
     wider = ConditionalVAE(replace(recipe.spec, latent_dim=recipe.spec.latent_dim + 1))
     with pytest.raises(UserError, match="--from: this model's networks have other shapes"):
-        networks.start_from(wider)
+        networks.start_from(wider, same_images=True)
+    networks.start_from(other, same_images=True)
+    assert networks.has_classifier
+    for name, value in networks.model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
