@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Status = Literal["done", "skipped", "failed", "planned"]
+Role = Literal["grid", "tile", "tiles", "sheet"]
+
+
+class Output(NamedTuple):
+    """A file that was written for an image.
+
+    Attributes:
+        role: ``grid``; ``tile``, a single one; ``tiles``, a Parquet file that holds all of the image's
+            tiles and those of other images; or ``sheet``, of ``cvae grid``, which shows other images too.
+        path: relative to the output folder, with ``/``.
+        target: the class that a single tile shows; else ``None``.
+    """
+
+    role: Role
+    path: str
+    target: str | None = None
 
 
 class Exit(IntEnum):
@@ -39,7 +55,7 @@ class ImageOutcome:
         label_source: ``folder``, ``predict``, ``class`` or ``csv``.
         confidence: the classifier's probability of the label; only where the label was predicted.
         targets: the classes that were drawn.
-        outputs: the files written, relative to the output folder, with ``/``.
+        outputs: the files written.
         prepared: what preprocessing did to the image.
         judged: with ``--check``, the judge's probability that a tile shows its target, by target.
         judged_wrong: targets whose tile the judge takes for another class.
@@ -61,7 +77,7 @@ class ImageOutcome:
     label_source: str | None = None
     confidence: float | None = None
     targets: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
     prepared: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, float] | None = None
     judged_wrong: tuple[str, ...] = ()
@@ -72,6 +88,11 @@ class ImageOutcome:
     version: str | None = None
     sha256: str | None = None
     fingerprint: str | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of the files written."""
+        return tuple(output.path for output in self.outputs)
 
     def failed(self, reason: str) -> ImageOutcome:
         """The same image, of which nothing was written."""
@@ -105,7 +126,7 @@ class ImageOutcome:
             "label_source": self.label_source,
             "confidence": None if self.confidence is None else round(self.confidence, 4),
             "targets": list(self.targets),
-            "outputs": list(self.outputs),
+            "outputs": [one._asdict() for one in self.outputs],
             "prepared": self.prepared or None,
             "judged": self.judged,
             "judged_wrong": None if self.judged is None else list(self.judged_wrong),
@@ -122,8 +143,9 @@ class ImageOutcome:
     def from_dict(cls, record: dict[str, Any]) -> ImageOutcome:
         """The inverse of :meth:`to_dict`. Raises KeyError or TypeError on anything else."""
         values = {part.name: record[part.name] for part in fields(cls)}
-        for name in ("targets", "outputs", "warnings", "judged_wrong", "judged_odd", "left_out"):
+        for name in ("targets", "warnings", "judged_wrong", "judged_odd", "left_out"):
             values[name] = tuple(values[name] or ())
+        values["outputs"] = tuple(Output(**one) for one in record["outputs"])
         return cls(**{**values, "reason": record["reason"] or "", "prepared": record["prepared"] or {}})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -35,6 +36,13 @@ def peak():
 """Source of a function that tells a process's peak memory in KiB. Not ``ru_maxrss``, which starts from
 the parent's."""
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+
+
+def manifest_lines(folder: Path, name: str = "manifest.jsonl") -> list[dict[str, Any]]:
+    """The lines of a manifest but the first, which says of the run what is the same for all images."""
+    first, *lines = map(json.loads, (folder / name).read_text(encoding="utf-8").splitlines())
+    assert (first["kind"], first["format_version"]) == ("manifest", 2)
+    return lines
 
 
 def tree(folder: Path) -> dict[str, bytes]:

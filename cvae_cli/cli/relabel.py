@@ -207,11 +207,13 @@ def _count_images(job: RelabelOptions, listings: SharedListings) -> int:
 
 def _print_result(outcome: ImageOutcome, job: RelabelOptions, *, as_json: bool) -> None:
     """What a script asked for, on stdout."""
+    from cvae_cli.images.manifest import to_record
+
     if as_json:
-        click.echo(json.dumps(outcome.to_dict()))
+        click.echo(json.dumps(to_record(outcome)))
     elif job.dry_run and outcome.status == "planned":
-        for name in outcome.outputs:
-            click.echo(os.fsencode(str(job.out / name)))  # names need not be valid UTF-8
+        for output in outcome.outputs:
+            click.echo(os.fsencode(str(job.out / output.path)))  # names need not be valid UTF-8
 
 
 def shard_from_environment(environment: Mapping[str, str]) -> tuple[int, int] | None:

@@ -24,7 +24,7 @@ from typing import Any
 from cvae_cli import storage
 from cvae_cli.errors import CvaeError, OutputError, UnreachableError, UserError
 from cvae_cli.images.discover import ImageRef, iter_images
-from cvae_cli.images.manifest import Manifest, check_manifest, manifest_name
+from cvae_cli.images.manifest import check_manifest, manifest_name, to_record
 from cvae_cli.images.output import OutputFolder
 from cvae_cli.inference.threads import default_workers
 from cvae_cli.outcomes import ImageOutcome
@@ -32,7 +32,7 @@ from cvae_cli.relabelling.earlier import FINISHED
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.parts import PartWriter, run_name
 from cvae_cli.relabelling.plan import RelabelPlan, make_plan
-from cvae_cli.relabelling.run import drawn_by, manifest_record
+from cvae_cli.relabelling.run import drawn_by, manifest_of
 from cvae_cli.relabelling.worker import Before, Worker, recorded
 from cvae_cli.storage import Location, RemotePath
 
@@ -97,14 +97,14 @@ def _run(
         files, count = _write_lists(plan, images, work, before)
         listed(count)
         with (
-            Manifest(plan.out / manifest_name(options.shard)) as manifest,
+            manifest_of(plan, options) as manifest,
             _cluster(address),
             closing(_outcomes(plan, options, files, count, run)) as outcomes,  # type: ignore[type-var]
         ):
             for outcome, name in outcomes:
                 if before.parts is not None and name:
                     before.parts.replaced(name)
-                manifest.write(manifest_record(plan, outcome))
+                manifest.write(to_record(outcome))
                 yield outcome
     finally:
         storage.remove_folder(work)

@@ -14,12 +14,15 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import lru_cache
 from typing import IO, Any, NamedTuple
 
 from cvae_cli import storage
 from cvae_cli.errors import ImageError, UnreachableError
 from cvae_cli.images.discover import ImageRef
+from cvae_cli.images.manifest import from_record
+from cvae_cli.images.naming import printable
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.storage import Location, RemotePath
@@ -89,6 +92,7 @@ class EarlierRuns:
         """The latest line of an image that was finished; an image is asked for once."""
         if not self.count:
             return None
+        source, path = printable(source), printable(path)
         with self._lock:
             key = (hash((source, path)),)
             row = self._places.execute("SELECT file, place, time FROM lines WHERE image = ?", key).fetchone()
@@ -203,7 +207,7 @@ def recorded_outcome(
     if found is None or not version or found.record["version"] != version:
         return None
     try:
-        outcome = ImageOutcome.from_dict(found.record)
+        outcome = from_record(found.record)
         label = plan.rule.label_of(ref)
     except (KeyError, TypeError, ImageError):
         return None
@@ -217,12 +221,14 @@ def recorded_outcome(
         return None
     if plan.fingerprint(ref, outcome.sha256, label) != outcome.fingerprint:
         return None
-    wanted = plan.output_names(ref, plan.targets_of(index), left_out=outcome.left_out)
-    if not wanted or outcome.outputs != wanted:
+    wanted = plan.outputs(ref, plan.targets_of(index), left_out=outcome.left_out)
+    if not wanted or [one.path for one in outcome.outputs] != [printable(one.path) for one in wanted]:
         return None
     latest = found.time + (_COARSE_SECONDS if isinstance(outputs.out, RemotePath) else 0.0)
-    for name in wanted:
-        written = outputs.written(name)
+    for output in wanted:
+        written = outputs.written(output.path)
         if written is None or written > latest:
             return None
+    # As it is called here: names that are not UTF-8 are written otherwise in a manifest.
+    outcome = replace(outcome, path=ref.relative, source=ref.source, outputs=wanted)
     return outcome.skipped(FINISHED)

@@ -20,7 +20,8 @@ from cvae_cli import storage
 from cvae_cli.data import tables
 from cvae_cli.errors import ImageError, OutputError, UserError
 from cvae_cli.images.discover import ImageRef
-from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.images.manifest import from_record, to_record
+from cvae_cli.outcomes import ImageOutcome, Output
 from cvae_cli.relabelling.earlier import FINISHED
 from cvae_cli.relabelling.plan import TILES, RelabelPlan
 from cvae_cli.relabelling.render import Rendered, name_of
@@ -86,8 +87,8 @@ class EarlierParts:
             row = self._sources.execute(query, (name,)).fetchone()
         if row is None:
             return None
-        outcome = ImageOutcome.from_dict(json.loads(row[1]))
-        return replace(outcome, outputs=(f"{TILES}/{self.names[row[0]]}",))
+        outcome = from_record(json.loads(row[1]))
+        return replace(outcome, outputs=(Output("tiles", f"{TILES}/{self.names[row[0]]}"),))
 
     def replaced(self, name: str) -> None:
         """Take note that a source has been drawn anew."""
@@ -205,9 +206,9 @@ class PartWriter:
                 flush()
 
     def _add(self, rendered: Rendered) -> ImageOutcome:
-        outcome = replace(rendered.outcome, outputs=(self.name,) if rendered.rows else ())
+        outcome = replace(rendered.outcome, outputs=(Output("tiles", self.name),) if rendered.rows else ())
         for number, row in enumerate(rendered.rows):
-            self._rows.append({**row, "outcome": json.dumps(outcome.to_dict()) if number == 0 else None})
+            self._rows.append({**row, "outcome": json.dumps(to_record(outcome)) if number == 0 else None})
             self._bytes += len(row["image"]["bytes"])
         return outcome
 

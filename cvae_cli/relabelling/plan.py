@@ -23,6 +23,7 @@ from cvae_cli.judge.files import NO_BANK, find_judge, read_judge
 from cvae_cli.model import registry
 from cvae_cli.model.registry import ModelCard
 from cvae_cli.model.spec import ModelSpec
+from cvae_cli.outcomes import Output
 from cvae_cli.relabelling.labels import Label, LabelRule, class_index, require_class
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.storage import Location
@@ -108,19 +109,28 @@ class RelabelPlan:
         """Where an image's tile of a target goes, relative to the output folder."""
         return f"{TILES}/{class_folders(self.spec.classes)[target]}/{ref.output}.png"
 
-    def output_names(
+    def outputs(
         self, ref: ImageRef, targets: tuple[int, ...], *, left_out: tuple[str, ...] = ()
-    ) -> tuple[str, ...]:
-        """The files of an image, relative to the output folder, the grid first.
+    ) -> tuple[Output, ...]:
+        """The files of an image, the grid first; in Parquet files there are none of its own.
 
         Args:
             ref: the image.
             targets: what it is drawn as.
             left_out: names of targets whose tile is not written.
         """
-        grid = [self.grid_name(ref)] if self.grids else []
-        kept = [index for index in targets if self.spec.classes[index] not in left_out]
-        return (*grid, *((self.tile_name(ref, index) for index in kept) if self.tiles else ()))
+        grid = [Output("grid", self.grid_name(ref))] if self.grids else []
+        if not self.tiles:
+            return tuple(grid)
+        named = ((index, self.spec.classes[index]) for index in targets)
+        tiles = (
+            Output("tile", self.tile_name(ref, index), name) for index, name in named if name not in left_out
+        )
+        return (*grid, *tiles)
+
+    def output_names(self, ref: ImageRef, targets: tuple[int, ...]) -> tuple[str, ...]:
+        """The paths of all files that an image can have, relative to the output folder, the grid first."""
+        return tuple(output.path for output in self.outputs(ref, targets))
 
     def check_replaceable(self, ref: ImageRef, name: str) -> None:
         """Raise :class:`ImageError` if a file may not be written: see :func:`output.check_replaceable`.

@@ -97,7 +97,7 @@ def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
             outcome,
             status="done",
             targets=names,
-            outputs=plan.output_names(ref, drawn.targets, left_out=check.left_out),
+            outputs=plan.outputs(ref, drawn.targets, left_out=check.left_out),
             judged=check.judged,
             judged_wrong=check.wrong,
             judged_realism=check.realism,

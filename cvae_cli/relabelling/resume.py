@@ -43,9 +43,9 @@ def finished_outcome(
         return None
     targets = plan.targets_of(index)
     check = CheckResult.from_provenance(recorded)
-    outputs = plan.output_names(ref, targets, left_out=check.left_out)
-    for name in outputs:
-        if (read_provenance(plan.out / name) or {}).get("fingerprint") != fingerprint:
+    outputs = plan.outputs(ref, targets, left_out=check.left_out)
+    for output in outputs:
+        if (read_provenance(plan.out / output.path) or {}).get("fingerprint") != fingerprint:
             return None
     known = replace(
         outcome,

@@ -12,13 +12,16 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import chain, islice
 from typing import Any
 
+from cvae_cli import __version__, storage
 from cvae_cli.errors import ImageError, UnreachableError
 from cvae_cli.images.discover import ImageRef, iter_images
 from cvae_cli.images.listings import SharedListings
-from cvae_cli.images.manifest import Manifest, check_manifest, manifest_name
+from cvae_cli.images.manifest import Manifest, check_manifest, manifest_name, to_record
+from cvae_cli.images.naming import printable
 from cvae_cli.images.output import OutputFolder
 from cvae_cli.inference.threads import default_workers, one_core_per_thread
 from cvae_cli.outcomes import ImageOutcome
@@ -67,10 +70,9 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
 
 def _run(worker: Worker, images: Iterator[ImageRef], options: RelabelOptions) -> Iterator[ImageOutcome]:
     plan = worker.plan
-    manifest_file = plan.out / manifest_name(options.shard)
     complete = False
     # Closed before the manifest takes its name, which an earlier one, still open, would bar on Windows.
-    with Manifest(manifest_file) as manifest:
+    with manifest_of(plan, options) as manifest:
         try:
             with closing(drawn_by(worker, images, options.workers or default_workers())) as drawn:
                 yield from _recorded(worker, drawn, manifest, options)
@@ -88,7 +90,7 @@ def _recorded(
     def record(outcome: ImageOutcome, name: str = "") -> None:
         if parts is not None and name:
             parts.replaced(name)
-        manifest.write(manifest_record(plan, outcome))
+        manifest.write(to_record(outcome))
 
     if parts is not None:
         writer = PartWriter(plan, run_name(plan, parts, options.shard))
@@ -100,9 +102,38 @@ def _recorded(
         yield outcome
 
 
-def manifest_record(plan: RelabelPlan, outcome: ImageOutcome) -> dict[str, Any]:
-    """A line of the manifest."""
-    return {**outcome.to_dict(), "model": plan.model_name, "model_sha256": plan.model_sha256}
+def manifest_of(plan: RelabelPlan, options: RelabelOptions) -> Manifest:
+    """The manifest that a run writes.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    spec, judge = plan.spec, plan.judge_file
+    run = {
+        "model": plan.model_name,
+        "model_sha256": plan.model_sha256,
+        "classes": list(spec.classes),
+        "image_size": spec.image_size,
+        "channels": spec.channels,
+        "judge": None if judge is None else judge.stem,
+        "judge_sha256": plan.judge_sha256,
+        "options": {
+            "sources": ["-"]
+            if options.listing is not None
+            else [printable(str(one)) for one in plan.sources],
+            "labels": printable(storage.shown(options.labels)),
+            "targets": list(plan.class_names(plan.targets)),
+            "write": options.write,
+            "invert": plan.invert,
+            "fit": plan.fit,
+            "precision": plan.precision,
+            "min_confidence": plan.min_confidence,
+            "min_realism": plan.min_realism,
+            "shard": None if options.shard is None else list(options.shard),
+        },
+        "versions": {"cvae": __version__, "torch": version("torch")},
+    }
+    return Manifest(plan.out / manifest_name(options.shard), run)
 
 
 def drawn_by(
@@ -158,11 +189,15 @@ def _planned_outcome(plan: RelabelPlan, ref: ImageRef, before: Before) -> ImageO
     if isinstance(found, ImageOutcome):
         return found
     targets = plan.targets_of(found.label.index if found.label else None)
-    outputs = plan.output_names(ref, targets)
     try:
-        for name in filter(before.outputs.may_have, outputs):
+        for name in filter(before.outputs.may_have, plan.output_names(ref, targets)):
             plan.check_replaceable(ref, name)
     except (ImageError, UnreachableError) as error:
         return found.outcome.failed(str(error))
     source = found.label.source if found.label else "predict"
-    return replace(found.outcome, label_source=source, targets=plan.class_names(targets), outputs=outputs)
+    return replace(
+        found.outcome,
+        label_source=source,
+        targets=plan.class_names(targets),
+        outputs=plan.outputs(ref, targets),
+    )

@@ -22,7 +22,7 @@ from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.files import find_judge
 from cvae_cli.judge.predict import Judge, mark
 from cvae_cli.model import registry
-from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.outcomes import ImageOutcome, Output
 from cvae_cli.relabelling.labels import LabelRule
 from cvae_cli.relabelling.plan import check_fit
 from cvae_cli.relabelling.worker import OWN_PICTURE
@@ -161,7 +161,7 @@ def _run(options: SheetOptions, maker: _SheetMaker) -> Iterator[ImageOutcome]:
                 if _may_be_source(options.out):
                     continue  # it may still be named further down
                 break
-            found = ImageOutcome(ref.relative, ref.source, outputs=(str(options.out),))
+            found = ImageOutcome(ref.relative, ref.source, outputs=(Output("sheet", str(options.out)),))
             row, outcome = maker.image_row(ref, found)
             if row is not None:
                 rows.append(row)

@@ -250,6 +250,9 @@ class LineStream(Protocol):
     def write(self, line: str) -> None:
         """Add a line, without its line break. Raises OSError."""
 
+    def rewrite_first(self, line: str) -> None:
+        """Replace the first line, which was at least as long, before closing. Raises OSError."""
+
     def close(self) -> None:
         """Give the file its name. Raises OSError."""
 

@@ -31,10 +31,16 @@ class LocalLines:
         self.file = file
         self.partial = file.with_name(f"{file.name}.part")
         self._stream = self._open_locked() or self._open_hidden()
+        self._first = 0
 
     def write(self, line: str) -> None:
         """Add a line, without its line break. Raises OSError."""
+        self._first = self._first or len(line.encode())
         self._stream.write(line + "\n")
+
+    def rewrite_first(self, line: str) -> None:
+        """Replace the first line, which was at least as long, before closing. Raises OSError."""
+        _rewrite_first(self._stream, line, self._first)
 
     def close(self) -> None:
         """Give the file its name. Raises OSError."""
@@ -49,7 +55,7 @@ class LocalLines:
         """``NAME.part``, emptied, if no other run is writing it."""
         while fcntl is not None:
             try:
-                stream = self._open("a")
+                stream = self._open("r+")
             except OSError as error:
                 if error.errno in (errno.ELOOP, errno.EEXIST):
                     return None
@@ -80,7 +86,8 @@ class LocalLines:
 
     def _open(self, mode: str) -> IO[str]:
         def opener(path: str, flags: int) -> int:
-            descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            # "r+" by itself makes no file, and "a" cannot go back to the first line.
+            descriptor = os.open(path, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
             if os.fstat(descriptor).st_nlink > 1:
                 os.close(descriptor)
                 raise FileExistsError(errno.EEXIST, "this file has other names, too")
@@ -99,10 +106,16 @@ class RemoteLines:
         self._stream: IO[str] = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed in close
             "w", encoding="utf-8", newline="\n", delete=False
         )
+        self._first = 0
 
     def write(self, line: str) -> None:
         """Add a line, without its line break. Raises OSError."""
+        self._first = self._first or len(line.encode())
         self._stream.write(line + "\n")
+
+    def rewrite_first(self, line: str) -> None:
+        """Replace the first line, which was at least as long, before closing. Raises OSError."""
+        _rewrite_first(self._stream, line, self._first)
 
     def close(self) -> None:
         """Give the file its name. Raises OSError."""
@@ -111,3 +124,13 @@ class RemoteLines:
             remote.put_file(self.file, self._stream.name)
         finally:
             local.remove(Path(self._stream.name))
+
+
+def _rewrite_first(stream: IO[str], line: str, length: int) -> None:
+    content = line.encode()
+    if len(content) > length:
+        raise ValueError("the first line was shorter")
+    stream.flush()
+    stream.seek(0)
+    stream.write(line + " " * (length - len(content)))
+    stream.flush()

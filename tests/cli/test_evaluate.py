@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers import manifest_lines
 
 from cvae_cli.cli import main
 
@@ -77,7 +78,7 @@ def test_check_and_least_confidence_are_said(cvae: Run, examples: Path, tmp_path
     assert run.returncode == 0, run.stderr
     assert "of 18 tiles show another class" in run.stderr
     assert "left out (below 0.99)" in run.stderr
-    lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    lines = manifest_lines(tmp_path / "out")
     assert sum(len(line["judged"]) for line in lines) == 18
     odd = sum(len(line["judged_odd"]) for line in lines)
     assert f"tiles show another class, {odd} are odd, " in run.stderr

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tree, without_privileges
+from helpers import manifest_lines, tree, without_privileges
 from PIL import Image
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -34,7 +34,7 @@ def images(folder: Path, digit: Digit, count: int) -> Path:
 
 
 def statuses(folder: Path, name: str = "manifest.jsonl") -> list[str]:
-    return [json.loads(line)["status"] for line in (folder / name).read_text().splitlines()]
+    return [line["status"] for line in manifest_lines(folder, name)]
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
@@ -298,9 +298,7 @@ def test_inputs_that_vanish_change_or_are_being_written(cvae: Run, digit: Digit,
     process.send_signal(signal.SIGCONT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 3, said
-    lines = {
-        line["path"]: line for line in map(json.loads, (out / "manifest.jsonl").read_text().splitlines())
-    }
+    lines = {line["path"]: line for line in manifest_lines(out)}
     reasons = {path: line["reason"] for path, line in lines.items() if line["status"] == "failed"}
     names = {str(file.relative_to(source)) for file in [*vanishing, *growing]}
     assert set(reasons) == names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import struct
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import PEAK, encoded, needs_proc
+from helpers import PEAK, encoded, manifest_lines, needs_proc
 from PIL import Image, ImageCms
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -192,7 +191,7 @@ def test_every_kind_of_file_ends_as_done_or_as_failed(corpus: Path, tmp_path: Pa
     assert [int(code) for code, _ in ends] == [0, 3]
     usual, most = (1024 * int(kibibytes) for _, kibibytes in ends)
     assert most - usual < GIGABYTE
-    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    lines = manifest_lines(out)
     files = [
         os.path.relpath(Path(folder) / name, corpus) for folder, _, names in os.walk(corpus) for name in names
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tree
+from helpers import manifest_lines, tree
 from PIL import Image
 from safetensors.torch import load, save
 
@@ -33,11 +33,11 @@ def test_every_tile_is_judged_in_picture_and_manifest(examples: Path, tmp_path: 
     for outcome in outcomes:
         assert set(outcome.judged or {}) == set(outcome.targets)
         assert len(outcome.targets) == 9
-        provenance = png.read_provenance(out / outcome.outputs[0]) or {}
+        provenance = png.read_provenance(out / outcome.paths[0]) or {}
         assert provenance["judged"] == outcome.judged
     shares = [share for outcome in outcomes for share in (outcome.judged or {}).values()]
     assert np.mean(np.array(shares) > 0.9) > 0.9  # our own digits: nearly all are sure
-    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    lines = manifest_lines(out)
     assert [line["judged"] for line in lines] == [outcome.judged for outcome in outcomes]
     plain = tmp_path / "plain"
     list(relabel(options(examples, plain, check=False)))
@@ -72,14 +72,14 @@ def test_tiles_below_the_least_confidence_are_left_out(examples: Path, tmp_path:
     for outcome in outcomes:
         judged = outcome.judged or {}
         assert set(outcome.left_out) == {name for name, share in judged.items() if share < least}
-        assert len(outcome.outputs) == len(judged) - len(outcome.left_out)
+        assert len(outcome.paths) == len(judged) - len(outcome.left_out)
         left_out += len(outcome.left_out)
     assert 0 < left_out < len(shares)
-    written = {name for outcome in outcomes for name in outcome.outputs}
+    written = {name for outcome in outcomes for name in outcome.paths}
     assert set(tree(out)) == written
     # Again: finished, although some tiles are not there.
     again = list(relabel(options(examples, out, write="tiles", check=False, min_confidence=least)))
-    assert {outcome.status for outcome in again if outcome.outputs} == {"skipped"}
+    assert {outcome.status for outcome in again if outcome.paths} == {"skipped"}
     assert [outcome.left_out for outcome in again] == [outcome.left_out for outcome in outcomes]
     assert [outcome.judged for outcome in again] == [outcome.judged for outcome in outcomes]
 
@@ -89,14 +89,14 @@ def test_tiles_of_an_earlier_run_that_are_too_unsure_now_go(examples: Path, tmp_
     list(relabel(options(examples, out, write="tiles", check=False)))
     before = set(tree(out))
     outcomes = list(relabel(options(examples, out, write="tiles", min_confidence=0.9999)))
-    assert set(tree(out)) == {name for outcome in outcomes for name in outcome.outputs}
+    assert set(tree(out)) == {name for outcome in outcomes for name in outcome.paths}
     assert set(tree(out)) < before
 
 
 def test_a_grid_shows_also_what_is_left_out_of_the_tiles(examples: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     outcomes = list(relabel(options(examples / "7", out, write="both", min_confidence=1.0)))
-    assert all(outcome.outputs[0] in tree(out) for outcome in outcomes)
+    assert all(outcome.paths[0] in tree(out) for outcome in outcomes)
     again = list(relabel(options(examples / "7", out, write="both", min_confidence=1.0)))
     assert {outcome.status for outcome in again} == {"skipped"}
 
@@ -117,7 +117,7 @@ def test_odd_tiles_are_named_and_may_be_left_out(examples: Path, tmp_path: Path)
     assert {(outcome.path, name) for outcome in outcomes for name in outcome.left_out} == odd
     assert len(before) - len(tree(out)) == len(odd)
     again = list(relabel(options(examples, out, write="tiles", check=False, min_realism=ODD)))
-    assert {outcome.status for outcome in again if outcome.outputs} == {"skipped"}
+    assert {outcome.status for outcome in again if outcome.paths} == {"skipped"}
     assert [outcome.judged_odd for outcome in again] == [outcome.judged_odd for outcome in every]
     assert [outcome.judged_realism for outcome in again] == [outcome.judged_realism for outcome in every]
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from helpers import ROOT, invoke, tree
+from helpers import ROOT, invoke, manifest_lines, tree
 from PIL import Image
 from stores import SECRET, s3_environment, s3_server
 
@@ -304,7 +304,7 @@ def test_ctrl_c_ends_it_cleanly(many: Path, tmp_path: Path) -> None:
     assert run.returncode == 130, errors
     assert time.monotonic() - began < 60
     assert b"Traceback" not in errors[0]
-    lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
+    lines = manifest_lines(tmp_path / "out")
     assert 0 < len(lines) < 2000
     assert not list((tmp_path / "out").glob(".cvae*"))
     assert invoke("relabel", many, "--out", tmp_path / "out").exit_code == 3

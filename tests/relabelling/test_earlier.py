@@ -12,7 +12,8 @@ import pytest
 from helpers import tree
 
 from cvae_cli import storage
-from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.images.manifest import from_record, to_record
+from cvae_cli.outcomes import ImageOutcome, Output
 from cvae_cli.relabelling.earlier import FINISHED, KEPT, EarlierRuns, Outputs
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.run import relabel
@@ -96,7 +97,7 @@ def test_manifests_of_shards_count_too(asked: RelabelOptions, read: list[str]) -
 def test_damaged_manifests_say_nothing(asked: RelabelOptions, read: list[str]) -> None:
     list(relabel(asked))
     file = asked.out / "manifest.jsonl"
-    lines = file.read_text().splitlines()
+    _, *lines = file.read_text().splitlines()
     record = json.loads(lines[1])
     damaged = [
         lines[0], "{", "[]", "7", "null",
@@ -111,7 +112,9 @@ def test_damaged_manifests_say_nothing(asked: RelabelOptions, read: list[str]) -
 
 
 def test_lines_are_found_by_source_and_path(tmp_path: Path) -> None:
-    known = ImageOutcome("ä/b.png", "imgs", version="1-2", sha256="s", fingerprint="f", outputs=("ä/b.png",))
+    known = ImageOutcome(
+        "ä/b.png", "imgs", version="1-2", sha256="s", fingerprint="f", outputs=(Output("grid", "ä/b.png"),)
+    )
     lines = [
         replace(known, status="failed", path="no"),
         replace(known, status="done"),
@@ -119,8 +122,8 @@ def test_lines_are_found_by_source_and_path(tmp_path: Path) -> None:
         replace(known, status="done", source="others", version="5-6"),
         replace(known, status="done", version="3-4"),
     ]
-    damaged = json.dumps({**lines[1].to_dict(), "path": []})
-    text = "".join(json.dumps(one.to_dict()) + "\n" for one in lines)
+    damaged = json.dumps({**to_record(lines[1]), "path": []})
+    text = "".join(json.dumps(to_record(one)) + "\n" for one in lines)
     (tmp_path / "manifest.jsonl").write_text(f"{text}{damaged}\n")
     (tmp_path / "manifest-1-of-2.jsonl.part").write_text("never read")
     runs = EarlierRuns(tmp_path)
@@ -128,7 +131,7 @@ def test_lines_are_found_by_source_and_path(tmp_path: Path) -> None:
     assert runs.take("imgs", "no") is None
     found = runs.take("imgs", "ä/b.png")
     assert found is not None
-    assert ImageOutcome.from_dict(found.record) == lines[4]
+    assert from_record(found.record) == lines[4]
     assert found.time == (tmp_path / "manifest.jsonl").stat().st_mtime
     other = runs.take("others", "ä/b.png")
     assert other is not None
@@ -144,7 +147,7 @@ def test_other_pictures_are_wanted(asked: RelabelOptions, folder_of_digits: Path
     assert {one.status for one in relabel(both)} == {"skipped"}
     # Beside d0.bmp the output of d0.png is d0.png.png.
     (folder_of_digits / "d0.bmp").write_bytes((folder_of_digits / "d0.png").read_bytes())
-    found = {one.path: (one.status, one.outputs[0]) for one in relabel(asked)}
+    found = {one.path: (one.status, one.paths[0]) for one in relabel(asked)}
     assert found["d0.png"] == ("done", "d0.png.png")
     assert found["d1.png"] == ("skipped", "d1.png")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ROOT, invoke, tree
+from helpers import ROOT, invoke, manifest_lines, tree
 from PIL import Image
 from pyarrow import parquet
 
@@ -77,11 +76,11 @@ def test_rows_are_the_tiles_that_would_be_files(asked: RelabelOptions, tmp_path:
         assert 0.0 <= row["confidence"] <= 1.0
         assert 0.0 <= row["realism"] <= 1.0
         assert row["label"] != row["source_label"]
-    (part,) = {name for one in outcomes for name in one.outputs}
+    (part,) = {name for one in outcomes for name in one.paths}
     assert part.startswith("tiles/")
-    lines = [json.loads(line) for line in (asked.out / "manifest.jsonl").read_text().splitlines()]
-    assert [(line["path"], line["status"], line["outputs"]) for line in lines] == [
-        (one.path, one.status, list(one.outputs)) for one in outcomes
+    lines = manifest_lines(asked.out)
+    assert [(line["path"], line["status"], [one["path"] for one in line["outputs"]]) for line in lines] == [
+        (one.path, one.status, list(one.paths)) for one in outcomes
     ]
 
 
@@ -151,7 +150,7 @@ def test_full_parts_are_written_as_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr(parts.PartWriter, "__init__", _small(parts.PartWriter.__init__))
     outcomes = list(relabel(asked))
-    names = sorted({name for one in outcomes for name in one.outputs})
+    names = sorted({name for one in outcomes for name in one.paths})
     assert len(names) > 2
     assert names == [f"tiles/{file.name}" for file in sorted((asked.out / "tiles").iterdir())]
     assert tiles_in(asked.out) == every(asked, tmp_path / "all")
@@ -177,7 +176,7 @@ def test_a_part_that_cannot_be_written_is_not_said_to_be(
     monkeypatch.setattr(storage, "write_file", full)
     with pytest.raises(OutputError, match="No space left"):
         list(relabel(asked))
-    assert (asked.out / "manifest.jsonl").read_text() == ""
+    assert manifest_lines(asked.out) == []
 
 
 def test_parts_of_other_classes_are_not_mixed(asked: RelabelOptions) -> None:

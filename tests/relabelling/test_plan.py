@@ -13,6 +13,7 @@ from cvae_cli.errors import UserError
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.model import registry
 from cvae_cli.model.spec import ModelSpec
+from cvae_cli.outcomes import Output
 from cvae_cli.relabelling.labels import Label
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.plan import RelabelPlan, make_plan
@@ -49,7 +50,11 @@ def test_outputs_mirror_the_source(plan: RelabelPlan) -> None:
     tiles = replace(plan, grids=False, tiles=True)
     assert tiles.output_names(REF, (1, 3)) == ("tiles/1/a/x.png", "tiles/3/a/x.png")
     both = replace(plan, tiles=True)
-    assert both.output_names(REF, (1, 3), left_out=("1",)) == ("a/x.png", "tiles/3/a/x.png")
+    assert both.outputs(REF, (1, 3), left_out=("1",)) == (
+        Output("grid", "a/x.png"),
+        Output("tile", "tiles/3/a/x.png", "3"),
+    )
+    assert replace(tiles, tiles=False, parquet=True).outputs(REF, (1, 3)) == ()
     inside = replace(REF, output=PurePosixPath("Tiles/1/x"))
     assert both.output_names(inside, ())[0] == "Tiles_/1/x.png"
 

@@ -29,7 +29,7 @@ def test_a_grid_and_tiles_are_named_files(worker: Worker, drawn: RelabelledItem)
     rendered = render(worker.plan, drawn)
     grid, *tiles = rendered.files
     assert [name for name, _ in rendered.files] == ["d0.png", "tiles/0/d0.png", "tiles/1/d0.png"]
-    assert rendered.outcome.outputs == rendered.outputs == tuple(name for name, _ in rendered.files)
+    assert rendered.outcome.paths == rendered.outputs == tuple(name for name, _ in rendered.files)
     assert (rendered.outcome.status, rendered.outcome.targets) == ("done", ("0", "1"))
     for (_, content), tile in zip(tiles, drawn.tiles, strict=True):
         assert np.array_equal(picture(content), tile[0])

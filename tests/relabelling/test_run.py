@@ -6,11 +6,13 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
-from helpers import tree
+from helpers import manifest_lines, tree
 from PIL import Image
 
+import cvae_cli
 from cvae_cli.errors import LabelError, OutputError, UserError
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling import worker
@@ -48,10 +50,9 @@ def test_a_grid_for_every_image(folder_of_digits: Path, tmp_path: Path) -> None:
     assert 0 < (guessed.confidence or 0) <= 1
     assert guessed.label not in guessed.targets
     assert guessed.prepared["size"] == [28, 28]
-    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    lines = manifest_lines(out)
     assert [line["path"] for line in lines] == [outcome.path for outcome in outcomes]
-    assert lines[0]["outputs"] == ["d0.png"]
-    assert lines[0]["model"] == "mnist"
+    assert [one["path"] for one in lines[0]["outputs"]] == ["d0.png"]
 
 
 def test_tiles_are_a_data_set_in_class_folders(folder_of_digits: Path, tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_both(folder_of_digits: Path, tmp_path: Path) -> None:
     Image.open(folder_of_digits / "d0.png").save(folder_of_digits / "tiles" / "3" / "d0.png")
     out = tmp_path / "out"
     outcomes = run(options(folder_of_digits, out, write="both"))
-    names = [name for outcome in outcomes for name in outcome.outputs]
+    names = [name for outcome in outcomes for name in outcome.paths]
     assert len(names) == len(set(names)) == 11 * 10
     assert set(tree(out)) == set(names)
 
@@ -191,7 +192,7 @@ def test_dark_on_light_is_shown_as_it_came(tmp_path: Path, digit) -> None:
     dark, light = run(options(source, out, write="tiles", labels="1", targets=("0",)))
     assert dark.prepared["inverted"] is True
     assert "inverted" not in light.prepared
-    pictures = [np.asarray(Image.open(out / outcome.outputs[0])) for outcome in (dark, light)]
+    pictures = [np.asarray(Image.open(out / outcome.paths[0])) for outcome in (dark, light)]
     assert np.array_equal(255 - pictures[0], pictures[1])
 
 
@@ -226,7 +227,7 @@ def test_dry_run_writes_nothing(folder_of_digits: Path, tmp_path: Path) -> None:
         if outcome.status == "planned"
     ]
     assert not out.exists()
-    assert "d0.png" in [name for outcome in planned for name in outcome.outputs]
+    assert "d0.png" in [name for outcome in planned for name in outcome.paths]
     run(options(folder_of_digits, out))
     kinds = {o.path: o.status for o in run(options(folder_of_digits, out, dry_run=True))}
     assert kinds["d0.png"] == "skipped"
@@ -411,3 +412,18 @@ def test_several_devices_share_the_batches_and_draw_the_same(
     assert [outcome.status for outcome in outcomes] == ["done"] * 10
     assert len(set(used)) == 2
     assert tree(tmp_path / "two") == tree(tmp_path / "one")
+
+
+@pytest.mark.parametrize("write", ["grid", "both", "parquet"])
+def test_manifests_are_as_their_schema_says(folder_of_digits: Path, tmp_path: Path, write: str) -> None:
+    schema = json.loads((Path(cvae_cli.__file__).parent / "schemas" / "manifest.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    asked = options(folder_of_digits, tmp_path / "out", write=write, check=True, shard=(1, 1))
+    for job in (asked, replace(asked, min_realism=None if write == "grid" else 0.5), asked):
+        run(job)
+        lines = (tmp_path / "out" / "manifest-1-of-1.jsonl").read_text().splitlines()
+        for number, line in enumerate(lines):
+            record = json.loads(line)
+            jsonschema.validate(record, {**schema["$defs"]["run" if number == 0 else "image"]})
+            jsonschema.validate(record, schema)
+    assert len(lines) > 5
