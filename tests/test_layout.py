@@ -21,7 +21,8 @@ BASE = {"errors", "outcomes", "storage"}
 LOWER = {"data", "inference", "model", "images", *BASE}
 ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
-    "cli": {"cli", "relabelling", "training", "evaluation", "judge", *LOWER},
+    "cli": {"cli", "relabelling", "training", "evaluation", "gallery", "judge", *LOWER},
+    "gallery": {"gallery", "images", *BASE},
     "relabelling": {"relabelling", "judge", *LOWER},
     "evaluation": {"evaluation", "judge", *LOWER},
     "training": {"training", *(LOWER - {"inference"})},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,8 @@ from cvae_cli.cli.tables import MAX_PAIR_CLASSES, print_metrics, print_pairs
 
 if TYPE_CHECKING:
     from cvae_cli.data.pairs import Pairing
+    from cvae_cli.evaluation.report import Evaluation
+    from cvae_cli.gallery.report import Report
 
 
 @click.command("evaluate", short_help="Measure a model on real test images, with an independent judge.")
@@ -37,8 +40,8 @@ if TYPE_CHECKING:
     "--out",
     type=options.FilePath(),
     metavar="DIR",
-    help="Also write pictures: the pairs as a heat map, the worst tiles, random tiles, and scatter plots "
-    "of the style.",
+    help="Also write a page, DIR/index.html, with the tables and pictures: the pairs as a heat map, the "
+    "worst tiles, medium and random ones, and scatter plots of the style.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace pictures in DIR that cvae did not write.")
 @options.device
@@ -57,13 +60,17 @@ def command(as_json: bool, **asked: Any) -> None:
     if verbosity() >= 0:
         console.print(f"evaluating {visible(asked['model'])} ...", markup=False)
     from cvae_cli.evaluation.run import EvaluateOptions, evaluate
+    from cvae_cli.gallery.report import check_report, write_report
 
     def found_pairs(pairing: Pairing) -> None:
         if verbosity() >= 0:
             console.print(_describe(pairing), markup=False)
 
+    if asked["out"] is not None:
+        check_report(asked["out"], overwrite=asked["overwrite"])
     with ProgressDisplay(console) as display:
         found = evaluate(EvaluateOptions(**asked), display.update, found_pairs)
+    page = None if asked["out"] is None else write_report(asked["out"], _as_report(found))
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
     else:
@@ -75,8 +82,58 @@ def command(as_json: bool, **asked: Any) -> None:
             f"{found.images} images, {found.tiles} tiles, {found.seconds:.0f} s on {found.device}",
             markup=False,
         )
-        for picture in found.pictures:
-            console.print(f"-> {visible(picture)}", markup=False)
+        for written in (*found.pictures, *([] if page is None else [page])):
+            console.print(f"-> {visible(str(written))}", markup=False)
+
+
+_TITLES = {
+    "heat-map.png": (
+        "Pairs",
+        "% of the tiles of each pair of classes that are recognised as the target.",
+    ),
+    "worst.png": (
+        "The worst tiles",
+        "Those that the judge finds least probable; originals on the left.",
+    ),
+    "median.png": ("Medium tiles", "Of each class those in the middle, by how real the judge finds them."),
+    "random.png": ("Random tiles", "Test images, each under one wrong label, both chosen at random."),
+    "style.png": ("Style", "What should stay, measured on originals and on their tiles."),
+}
+
+
+def _as_report(found: Evaluation) -> Report:
+    """An evaluation as its page shows it."""
+    from cvae_cli.gallery.report import MeasuredRow, Picture, Report
+
+    rows = tuple(
+        MeasuredRow(
+            metric.title,
+            metric.better.value,
+            metric.format(),
+            metric.note,
+            tuple((name, metric.format(value)) for name, value in metric.references.items()),
+        )
+        for metric in found.metrics
+    )
+    facts = {
+        "data": found.data,
+        "test images": f"{found.images:,}",
+        "tiles": f"{found.tiles:,}",
+        "model": found.model_sha256[:12],
+        "judge": f"{found.judge} {found.judge_sha256[:12]}",
+        "device": f"{found.device}, {found.precision}",
+    }
+    names = [Path(picture).name for picture in found.pictures]
+    pictures = tuple(Picture(name, *_TITLES[name]) for name in names)
+    return Report(
+        found.model,
+        tuple(facts.items()),
+        rows,
+        found.classes,
+        found.pairs,
+        pictures,
+        found.ignores_label,
+    )
 
 
 def _describe(pairing: Pairing) -> str:

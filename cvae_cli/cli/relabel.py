@@ -19,6 +19,8 @@ from cvae_cli.outcomes import ImageOutcome, Report
 from cvae_cli.storage import Location
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cvae_cli.images.listings import SharedListings
     from cvae_cli.relabelling.options import RelabelOptions
 
@@ -98,6 +100,9 @@ if TYPE_CHECKING:
     metavar="ADDRESS",
     help="With --engine ray: the cluster, such as auto or HOST:6379.  [default: this machine alone]",
 )
+@click.option(
+    "--gallery", is_flag=True, help="Also write DIR/index.html, a page to look at the run in a browser."
+)
 @click.option("--dry-run", is_flag=True, help="List what would be written, and write nothing.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first image that fails.")
 @click.option(
@@ -118,6 +123,7 @@ def command(
     as_json: bool,
     engine: str,
     ray_address: str | None,
+    gallery: bool,
     **asked: Any,
 ) -> None:
     """Draw every image of SOURCE under every label that is not its own.
@@ -172,12 +178,23 @@ def command(
                 break
     if verbosity() >= 0:
         console.print(_summary(report, job), markup=False)
+    if gallery and not job.dry_run:
+        _write_gallery(console, job)
     if stop.signal:
         console.print("interrupted; run the same command again to continue.")
         ctx.exit(stop.exit_code)
     if fail_fast and report.failed:
         console.print("stopped at the first failure (--fail-fast).")
     ctx.exit(report.exit_code)
+
+
+def _write_gallery(console: Console, job: RelabelOptions) -> None:
+    from cvae_cli.gallery.page import GalleryOptions
+    from cvae_cli.gallery.page import gallery as write
+
+    page, _ = write(GalleryOptions(job.out, overwrite=job.overwrite))
+    if verbosity() >= 0:
+        console.print(f"page -> {visible(str(page))}", markup=False)
 
 
 class _ImageCount:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvae_cli import storage
 from cvae_cli.data.labelled import LabelledImages
@@ -19,10 +20,13 @@ from cvae_cli.images.png import encode_png
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.predict import percent
 
-PICTURES = ("heat-map.png", "worst.png", "random.png", "style.png")
+PICTURES = ("heat-map.png", "worst.png", "median.png", "random.png", "style.png")
 """What is written to ``--out``."""
 _WORST = 50
 _RANDOM = 100
+_MEDIANS = 5
+"""Tiles of each class, of which the middle one is the median."""
+_MOST_MEDIANS = 100
 
 
 def check_pictures(folder: Path, *, overwrite: bool, images: Callable[[], Iterable[Path]]) -> None:
@@ -65,6 +69,7 @@ def write_pictures(
     own = np.arange(spec.num_classes) == labels[:, None]
     order = np.argsort(np.where(own, np.inf, tiles.probabilities), axis=None)[: min(_WORST, (~own).sum())]
     worst = [(int(at // spec.num_classes), int(at % spec.num_classes)) for at in order]
+    medians = _medians(tiles, ~own)
     some = rng.choice(len(labels), min(len(labels), _RANDOM), replace=False)
     wrong = (labels + rng.integers(1, spec.num_classes, len(labels))) % spec.num_classes
     model = f"{relabeller.card.name} ({relabeller.card.sha256[:8]})"
@@ -86,6 +91,11 @@ def write_pictures(
         ),
         pair_sheet(
             layout,
+            _pairs(relabeller, tiles, test, medians),
+            title=f"{model}: of each class the tiles that the judge finds of medium realism",
+        ),
+        pair_sheet(
+            layout,
             _pairs(relabeller, tiles, test, [(int(i), int(wrong[i])) for i in some]),
             title=f"{model}: {len(some)} test images, each under one wrong label, both chosen at random",
         ),
@@ -101,6 +111,18 @@ def write_pictures(
         storage.write_file(folder / name, encode_png(picture, provenance))
         written.append(str(folder / name))
     return tuple(written)
+
+
+def _medians(tiles: Tiles, drawn: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Of each target the tiles in the middle, by realism, or by probability without a bank of real images."""
+    scores = tiles.probabilities if tiles.realism is None else tiles.realism
+    chosen = []
+    for target in range(drawn.shape[1]):
+        (images,) = np.nonzero(drawn[:, target])
+        order = images[np.argsort(scores[images, target], kind="stable")]
+        first = max(0, (len(order) - _MEDIANS) // 2)
+        chosen += [(int(image), target) for image in order[first : first + _MEDIANS]]
+    return chosen[:_MOST_MEDIANS]
 
 
 def _pairs(

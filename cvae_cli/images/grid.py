@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,39 @@ class Original:
     warned: bool = False
 
 
+class Box(NamedTuple):
+    """A tile's place in a picture, in pixels; it is square."""
+
+    left: int
+    top: int
+    side: int
+
+
+def boxes_of_row(layout: Layout, count: int) -> tuple[tuple[int, int], tuple[Box, ...]]:
+    """Where :func:`draw_row` puts things.
+
+    Args:
+        layout: the dimensions.
+        count: number of tiles.
+
+    Returns:
+        Width and height of the picture; the box of the original, then those of the tiles.
+    """
+    side = layout.tile
+    lines = max(1, -(-count // _COLUMNS))
+    columns = -(-count // lines)
+    width = 2 * _PADDING + side + (_GROUP_GAP - _GAP if count else 0) + columns * (side + _GAP)
+    step = CAPTION_HEIGHT + side + NOTE_HEIGHT
+    start = _PADDING + side + _GROUP_GAP
+    places = (divmod(number, columns) for number in range(count))
+    tiles = (
+        Box(start + column * (side + _GAP), _PADDING + line * step + CAPTION_HEIGHT, side)
+        for line, column in places
+    )
+    original = Box(_PADDING, _PADDING + CAPTION_HEIGHT, side)
+    return (width, 2 * _PADDING + lines * step), (original, *tiles)
+
+
 def draw_row(
     layout: Layout,
     original: Original,
@@ -89,26 +123,19 @@ def draw_row(
         (height, width) or (height, width, 3) uint8.
     """
     side = layout.tile
-    lines = max(1, -(-len(tiles) // _COLUMNS))
-    columns = -(-len(tiles) // lines)
-    width = 2 * _PADDING + side + (_GROUP_GAP - _GAP if tiles else 0) + columns * (side + _GAP)
-    step = CAPTION_HEIGHT + side + NOTE_HEIGHT
-    card = _card(2 * _PADDING + lines * step, width, layout.channels)
-    x, top = _PADDING, _PADDING
-    _paste(card, caption_strip(original.caption, side, bold=True), top, x)
-    _place(card, scaled(original.pixels, side, layout.channels), top + CAPTION_HEIGHT, x, _OWN_FRAME)
+    (width, height), (own, *boxes) = boxes_of_row(layout, len(tiles))
+    card = _card(height, width, layout.channels)
+    _paste(card, caption_strip(original.caption, side, bold=True), own.top - CAPTION_HEIGHT, own.left)
+    _place(card, scaled(original.pixels, side, layout.channels), own.top, own.left, _OWN_FRAME)
     note = caption_strip(original.note, side, note=True)
     if original.warned:
         note = mark_strip(Mark("doubtful", original.note), side)
-    _paste(card, note, top + CAPTION_HEIGHT + side + 1, x)
-    start = x + side + _GROUP_GAP
-    for number, (name, tile) in enumerate(tiles):
-        line, column = divmod(number, columns)
-        x, top = start + column * (side + _GAP), _PADDING + line * step
-        _paste(card, caption_strip(name, side), top, x)
+    _paste(card, note, own.top + side + 1, own.left)
+    for number, ((name, tile), box) in enumerate(zip(tiles, boxes, strict=True)):
+        _paste(card, caption_strip(name, side), box.top - CAPTION_HEIGHT, box.left)
         if marks is not None:
-            _paste(card, mark_strip(marks[number], side), top + CAPTION_HEIGHT + side + 1, x)
-        _place(card, scaled(tile.transpose(1, 2, 0), side, layout.channels), top + CAPTION_HEIGHT, x, _FRAME)
+            _paste(card, mark_strip(marks[number], side), box.top + side + 1, box.left)
+        _place(card, scaled(tile.transpose(1, 2, 0), side, layout.channels), box.top, box.left, _FRAME)
     return card[:, :, 0] if layout.channels == 1 else card
 
 
