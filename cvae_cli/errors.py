@@ -7,6 +7,8 @@ image's path, the run goes on and ends with 3. Any other exception is a bug.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -57,3 +59,10 @@ class ImageError(CvaeError):
         """Give the reason."""
         super().__init__(reason)
         self.preprocessing: dict[str, Any] = {}
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean X?`` for the name that is nearest, or nothing if none is near."""
+    by_key = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), by_key, n=1)
+    return f" Did you mean {by_key[near[0]]}?" if near else ""

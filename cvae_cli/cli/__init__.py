@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cvae_cli import __version__, storage
-from cvae_cli.errors import UserError
+from cvae_cli.errors import UserError, did_you_mean
 from cvae_cli.outcomes import Exit
 
 _COMMANDS = {
@@ -33,7 +33,16 @@ class _LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"cvae_cli.cli.{cmd_name}")
         command: click.Command = module.command
+        _accept_verbosity(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, but with the command that was probably meant."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"no such command {args[0]!r}.{did_you_mean(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -61,6 +70,31 @@ class _LazyGroup(click.Group):
             traceback.print_exc()
             _print_error("this is a bug in cvae; please report it, with the lines above and the command.")
             ctx.exit(Exit.BUG)
+
+
+def _accept_verbosity(command: click.Command) -> None:
+    """Take ``-q`` and ``-v`` after the command, too."""
+    if any(param.name == "more_verbose" for param in command.params):
+        return
+
+    def quiet(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.find_root().obj = -1
+
+    def verbose(ctx: click.Context, param: click.Parameter, value: int) -> None:
+        root = ctx.find_root()
+        if value and root.obj != -1:
+            root.obj = (root.obj or 0) + value
+
+    options = {"expose_value": False, "allow_from_autoenv": False}
+    command.params += [
+        click.Option(
+            ["-q", "--quiet", "more_quiet"], is_flag=True, callback=quiet, help="Only errors.", **options
+        ),
+        click.Option(
+            ["-v", "--verbose", "more_verbose"], count=True, callback=verbose, help="More detail.", **options
+        ),
+    ]
 
 
 def _print_error(message: str) -> None:

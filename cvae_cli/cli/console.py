@@ -21,6 +21,13 @@ def make_console() -> Console:
     return console
 
 
+def make_stdout_console() -> Console:
+    """A rich console on stdout, for pictures that were asked for."""
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False)
+
+
 def verbosity() -> int:
     """-1 after ``-q``, 0, or 1 and more after ``-v``."""
     context = click.get_current_context(silent=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae_cli.cli import options
+from cvae_cli.cli import completion, options
 from cvae_cli.cli.console import make_console, verbosity, visible
 from cvae_cli.cli.progress import ProgressDisplay
 from cvae_cli.cli.tables import MAX_PAIR_CLASSES, print_metrics, print_pairs
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     "--data",
     type=options.Text(),
     metavar="NAME|FOLDER",
+    shell_complete=completion.data_sets,
     help="The data set.  [default: the model's own]",
 )
 @options.data_dir

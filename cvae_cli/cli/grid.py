@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cvae_cli.cli import options
-from cvae_cli.cli.console import make_console, print_failure, verbosity, visible, warn_of_unshown
+from cvae_cli.cli.blocks import print_rows
+from cvae_cli.cli.console import (
+    make_console,
+    make_stdout_console,
+    print_failure,
+    verbosity,
+    visible,
+    warn_of_unshown,
+)
 from cvae_cli.cli.progress import ProgressDisplay
 from cvae_cli.cli.signals import StopRequest
 from cvae_cli.outcomes import Report
 from cvae_cli.storage import Location
+
+if TYPE_CHECKING:
+    from cvae_cli.images.grid import SheetRow
 
 
 @click.command("grid", short_help="Make a contact sheet: one row per image, one column per class.")
@@ -20,10 +32,14 @@ from cvae_cli.storage import Location
 @options.model
 @click.option(
     "--out",
-    required=True,
     type=options.FilePath(urls=True),
     metavar="SHEET.png",
     help="The picture to write, or its URL.",
+)
+@click.option(
+    "--show",
+    is_flag=True,
+    help="Draw the rows into the terminal, on stdout; then no --out is needed.",
 )
 @click.option(
     "--rows",
@@ -43,7 +59,9 @@ from cvae_cli.storage import Location
 @options.check
 @click.option("--overwrite", is_flag=True, help="Replace a file that cvae did not write.")
 @click.pass_context
-def command(ctx: click.Context, /, source: tuple[Location, ...], null: bool, **asked: Any) -> None:
+def command(
+    ctx: click.Context, /, source: tuple[Location, ...], null: bool, show: bool, **asked: Any
+) -> None:
     """Make a contact sheet of the images of SOURCE: one row per image, one column per class.
 
     The original comes first. The tile of its own class has a bright frame: it is the image's
@@ -52,8 +70,16 @@ def command(ctx: click.Context, /, source: tuple[Location, ...], null: bool, **a
     """
     from cvae_cli.relabelling.sheet import SheetOptions, sheet
 
+    if asked["out"] is None and not show:
+        raise click.UsageError("name the picture to write with --out, or add --show.")
     console = make_console()
-    job = SheetOptions(sources=source, listing=options.listing(source, null=null), **asked)
+    drawn: list[tuple[tuple[str, ...], Sequence[SheetRow]]] = []
+    job = SheetOptions(
+        sources=source,
+        listing=options.listing(source, null=null),
+        show=(lambda classes, rows: drawn.append((classes, rows))) if show else None,
+        **asked,
+    )
     report = Report()
     with StopRequest() as stop, ProgressDisplay(console) as display:
         outcomes = sheet(job)
@@ -70,7 +96,10 @@ def command(ctx: click.Context, /, source: tuple[Location, ...], null: bool, **a
     if stop.signal:
         console.print("interrupted; no sheet was written.")
         ctx.exit(stop.exit_code)
-    if verbosity() >= 0:
+    for classes, rows_drawn in drawn:
+        # After the progress bar, which would write over it.
+        print_rows(make_stdout_console(), classes, rows_drawn)
+    if verbosity() >= 0 and job.out is not None:
         rows = f"{report.done} images" if report.total else f"{job.rows} styles from the prior"
         failed = f", {report.skipped} passed over" if report.skipped else ""
         failed += f", {report.failed} failed" if report.failed else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cvae_cli.cli import completion
 from cvae_cli.cli.console import make_console, print_warning, visible
 from cvae_cli.cli.tables import echo_columns
 from cvae_cli.errors import CvaeError
@@ -14,7 +15,7 @@ from cvae_cli.storage import Location
 
 
 @click.command("models", short_help="List the models that come with cvae, or show one.")
-@click.argument("name", required=False, metavar="[NAME|FILE]")
+@click.argument("name", required=False, metavar="[NAME|FILE]", shell_complete=completion.weights)
 @click.option("--json", "as_json", is_flag=True, envvar="CVAE_MODELS_JSON", help="Print JSON.")
 def command(name: str | None, as_json: bool) -> None:
     """List the models that come with cvae; with a name, show everything known about it.

@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from cvae_cli import storage
+from cvae_cli.cli import completion
 from cvae_cli.storage import Location, RemotePath
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -123,6 +124,7 @@ model = click.option(
     default="mnist",
     show_default=True,
     metavar="NAME|FILE",
+    shell_complete=completion.models,
     help="A shipped model (see cvae models), or the .safetensors file or run folder of a model of your own.",
 )
 labels = click.option(
@@ -131,6 +133,7 @@ labels = click.option(
     default="auto",
     show_default=True,
     metavar="auto|folder|predict|CLASS|FILE.csv",
+    shell_complete=completion.labels,
     help="Where an image's own label comes from. auto: its folder if that is named after a class, else the "
     "model's classifier. folder, predict: only that one. Or one class for all images, or a CSV of "
     "path,label.",

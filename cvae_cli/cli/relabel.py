@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae_cli.cli import options
+from cvae_cli.cli import completion, options
 from cvae_cli.cli.console import make_console, print_failure, verbosity, visible, warn_of_unshown
 from cvae_cli.cli.progress import ProgressDisplay, count_in_background
 from cvae_cli.cli.signals import StopRequest
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     default=("all",),
     show_default="all",
     metavar="all|CLASS,...",
+    shell_complete=completion.targets,
     help="The classes to draw; may be repeated. An image's own class is always left out.",
 )
 @click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae_cli.cli import options
+from cvae_cli.cli import completion, options
 from cvae_cli.cli.console import make_console, print_warning, shown_path, verbosity, visible
 from cvae_cli.cli.progress import PLAIN_SECONDS, ProgressDisplay
 from cvae_cli.cli.signals import StopRequest
@@ -39,8 +39,9 @@ _OUT_VARIABLE = "CVAE_TRAIN_OUT"
     default="mnist",
     show_default=True,
     metavar="|".join([*NAMES, "FOLDER"]),
+    shell_complete=completion.data_sets,
     help="A data set known by name, or a folder of your own images: FOLDER/train/CLASS/*, with test and val "
-    "if they exist, or FOLDER/CLASS/*, of which one image in ten is held out for testing.",
+    "if they exist, or FOLDER/CLASS/*, of which one image in ten is held out for testing; or Parquet files.",
 )
 @options.data_dir
 @click.option(
@@ -69,8 +70,9 @@ _OUT_VARIABLE = "CVAE_TRAIN_OUT"
     "start",
     type=options.Text(),
     metavar="NAME|FILE",
+    shell_complete=completion.models,
     help="Go on from the weights of this model, whose networks must have the same shapes, instead of random "
-    "ones. Its classifier is trained anew.",
+    "ones. Its classifier is trained anew, unless the model was trained on the same images.",
 )
 @click.option(
     "--epochs",

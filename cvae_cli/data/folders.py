@@ -24,7 +24,7 @@ from cvae_cli.data.pairs import Pairing, find_counterparts
 from cvae_cli.data.part_names import looks_like_part, part_of
 from cvae_cli.data.profile import DatasetProfile, profile_images
 from cvae_cli.data.tables import TableImage
-from cvae_cli.errors import DataError, ImageError
+from cvae_cli.errors import DataError, ImageError, did_you_mean
 from cvae_cli.images.discover import discover
 from cvae_cli.images.listings import is_passed_over
 from cvae_cli.images.load import load_image, read_image
@@ -98,7 +98,10 @@ def scan(folder: Path) -> ClassFolders:
             only in the test or the validation part.
     """
     if not storage.is_folder(folder):
-        raise DataError(f"unknown data set {str(folder)!r}: neither one of {', '.join(NAMES)} nor a folder.")
+        raise DataError(
+            f"unknown data set {str(folder)!r}: neither one of {', '.join(NAMES)} nor a folder."
+            f"{did_you_mean(str(folder), NAMES)}"
+        )
     if found := tables.tables_in(folder):
         return _scan_tables(folder, found)
     found_parts = _find_parts(folder)

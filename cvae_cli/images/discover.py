@@ -99,7 +99,7 @@ def iter_images(
     sources: tuple[Location, ...],
     listing: Iterable[str] | None = None,
     *,
-    exclude: Location,
+    exclude: Location | None,
     shard: tuple[int, int] | None = None,
     listings: SharedListings | None = None,
 ) -> Iterator[ImageRef]:
@@ -108,7 +108,7 @@ def iter_images(
     Args:
         sources: files and folders.
         listing: paths, one per item, instead of sources.
-        exclude: where the output goes.
+        exclude: where the output goes; ``None`` if there is none.
         shard: index from 1, and the number of shards.
         listings: of another walk through the same sources.
 
@@ -128,9 +128,10 @@ def iter_images(
     else:
         where = "the list on stdin" if listing is not None else ", ".join(map(str, sources))
         others = f" {len(begun)} files were passed over: {begun[0].passed_over}." if begun else ""
+        apart = "" if exclude is None else f", apart from what cvae wrote below {exclude}"
         raise UserError(
             f"no image found in {where}. Looked for {' '.join(sorted(SUFFIXES))}, in all sub-folders that "
-            f"are not hidden, apart from what cvae wrote below {exclude}.{others}"
+            f"are not hidden{apart}.{others}"
         )
     for ref in chain(begun, images):
         if shard is None or in_shard(ref, shard[0] - 1, shard[1]):

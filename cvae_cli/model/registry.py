@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cvae_cli import storage
-from cvae_cli.errors import UnknownModelError, WeightsError
+from cvae_cli.errors import UnknownModelError, WeightsError, did_you_mean
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.storage import Location
 
@@ -111,8 +111,8 @@ def resolve(model: str) -> Location:
         return path
     names = ", ".join(known) or "none"
     raise UnknownModelError(
-        f"no model {storage.shown(model)!r}. Models shipped with cvae: {names}. For a model of your own, "
-        "give its .safetensors file or the run folder that cvae train wrote."
+        f"no model {storage.shown(model)!r}.{did_you_mean(model, known)} Models shipped with cvae: {names}. "
+        "For a model of your own, give its .safetensors file or the run folder that cvae train wrote."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,14 +36,15 @@ class SheetOptions:
     Fields not listed are those of :class:`~cvae_cli.relabelling.options.RelabelOptions`.
 
     Attributes:
-        out: the PNG to write.
+        out: the PNG to write; ``None`` for none.
         rows: most images, or the number of styles.
         seed: of the styles, where there is no source.
         check: have a judge classify every tile.
         overwrite: replace a file that cvae did not write.
+        show: called with the names of the classes and the rows, at the end.
     """
 
-    out: Location
+    out: Location | None = None
     sources: tuple[Location, ...] = ()
     listing: Iterable[str] | None = None
     model: str = "mnist"
@@ -56,6 +57,7 @@ class SheetOptions:
     precision: str = "auto"
     check: bool = False
     overwrite: bool = False
+    show: Callable[[tuple[str, ...], Sequence[SheetRow]], None] | None = None
 
 
 def sheet(options: SheetOptions) -> Iterator[ImageOutcome]:
@@ -72,7 +74,8 @@ def sheet(options: SheetOptions) -> Iterator[ImageOutcome]:
     """
     if options.sources and options.listing is None:
         check_sources(options.sources)
-    _check_output(options)
+    if options.out is not None:
+        _check_output(options, options.out)
     card = registry.read_card(registry.resolve(options.model))
     rule = LabelRule.parse(options.labels, card.spec.classes)
     check_fit(options.fit, card)
@@ -147,7 +150,7 @@ class _SheetMaker:
 
 
 def _run(options: SheetOptions, maker: _SheetMaker) -> Iterator[ImageOutcome]:
-    card, rows = maker.relabeller.card, []
+    card, rows, out = maker.relabeller.card, [], options.out
     if not options.sources and options.listing is None:
         styles = maker.relabeller.sample(options.rows, seed=options.seed)
         rows = [maker.style_row(tiles) for tiles in styles]
@@ -156,12 +159,14 @@ def _run(options: SheetOptions, maker: _SheetMaker) -> Iterator[ImageOutcome]:
         for ref in images:
             if ref.passed_over:
                 continue
-            _check_is_not_source(options.out, ref)
+            if out is not None:
+                _check_is_not_source(out, ref)
             if len(rows) == options.rows:
-                if _may_be_source(options.out):
+                if out is not None and _may_be_source(out):
                     continue  # it may still be named further down
                 break
-            found = ImageOutcome(ref.relative, ref.source, outputs=(Output("sheet", str(options.out)),))
+            outputs = () if out is None else (Output("sheet", str(out)),)
+            found = ImageOutcome(ref.relative, ref.source, outputs=outputs)
             row, outcome = maker.image_row(ref, found)
             if row is not None:
                 rows.append(row)
@@ -171,14 +176,17 @@ def _run(options: SheetOptions, maker: _SheetMaker) -> Iterator[ImageOutcome]:
                 "none of the images could be used, so there is no sheet to write; grids and sheets that "
                 "cvae drew are passed over."
             )
+    if options.show is not None:
+        options.show(card.spec.classes, rows)
+    if out is None:
+        return
     layout = Layout(native=card.spec.image_size, channels=card.spec.channels)
     picture = draw_sheet(layout, card.spec.classes, rows)
     provenance = {"model": card.name, "model_sha256": card.sha256, "sheet": len(rows)}
-    storage.write_file(options.out, encode_png(picture, provenance))
+    storage.write_file(out, encode_png(picture, provenance))
 
 
-def _check_output(options: SheetOptions) -> None:
-    out = options.out
+def _check_output(options: SheetOptions, out: Location) -> None:
     if storage.is_folder(out):
         raise OutputError(
             f"{out} is a folder; --out takes the name of a PNG file, such as {out / 'sheet.png'}."

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
-from helpers import invoke
+from helpers import ROOT, invoke
 
 from cvae_cli import __version__
 from cvae_cli.cli import main
@@ -20,7 +21,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def test_help_and_version(cvae_process: Run) -> None:
     run = cvae_process("--help")
     assert run.returncode == 0
-    for command in ("relabel", "grid", "train", "evaluate", "models"):
+    for command in ("relabel", "grid", "gallery", "train", "evaluate", "models"):
         assert re.search(rf"^  {command} +\w", run.stdout, re.MULTILINE)
         assert invoke(command, "-h").exit_code == 0
     assert cvae_process("--version").stdout == f"cvae, version {__version__}\n"
@@ -67,3 +68,41 @@ def test_a_warning_of_ours_is_a_message_without_its_place(cvae: Run, small_model
     assert "warning: the model small ignores its label" in run.stderr
     assert LabelIgnoredWarning.__name__ not in run.stderr
     assert ".py" not in run.stderr
+
+
+@pytest.mark.parametrize(("given", "meant"), [("relable", "relabel"), ("galery", "gallery"), ("xyzzy", None)])
+def test_a_mistyped_command_is_answered_with_the_nearest(given: str, meant: str | None) -> None:
+    run = invoke(given)
+    assert run.exit_code == 2
+    assert f"no such command '{given}'." in run.stderr
+    assert ("Did you mean" in run.stderr) is (meant is not None)
+    assert meant is None or f"Did you mean {meant}?" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("models", "mnits"), "mnist"),
+        (("relabel", ".", "--out", "x", "--model", "Cifar-10"), "cifar10"),
+        (("train", "--data", "fasion"), "fashion"),
+        (
+            ("relabel", "examples/digits", "--out", "x", "--model", "fashion", "--targets", "sneeker"),
+            "sneaker",
+        ),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_nearest(arguments: tuple[str, ...], meant: str) -> None:
+    run = invoke(*arguments)
+    assert (run.exit_code, f"Did you mean {meant}?" in run.stderr) == (2, True), run.stderr
+
+
+def test_quiet_and_verbose_are_taken_after_the_command_too(tmp_path: Path) -> None:
+    image = ROOT / "examples" / "digits" / "chalk-00.png"
+
+    def said(*arguments: object) -> str:
+        return invoke(*arguments, "--out", tmp_path / "out", "--overwrite").stderr
+
+    assert said("relabel", image, "-q") == said("-q", "relabel", image) == ""
+    assert said("relabel", image, "-v") == said("-v", "relabel", image)
+    assert "chalk-00.png: 0 (predict)" in said("relabel", image, "--verbose")
+    assert said("-q", "relabel", image, "-v") == said("-v", "relabel", image, "-q") == ""
