@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cvae_cli.images.grid import SheetRow
 
-_SMALLEST = 14
+_SMALLEST = 20
 """Side in characters down to which tiles shrink before they go on in a further line."""
 _UPPER_HALF = "▀"
 _SHADES = " ░▒▓█"

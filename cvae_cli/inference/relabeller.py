@@ -202,6 +202,62 @@ class Relabeller:
 
         return np.concatenate(self._batches.run(len(images), encode))
 
+    def infer(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], ...]]:
+        """All that is known of images beyond their labels.
+
+        Args:
+            images: (N, C, H, W) uint8 at native size.
+            labels: (N,) int64.
+
+        Returns:
+            (N, Z) float32 latent vectors, and the residuals of the latent maps, each (N, c, h, w) float32.
+        """
+
+        def infer(part: slice, size: int) -> tuple[NDArray[np.float32], ...]:
+            with torch.inference_mode(), self._autocast():
+                x, y = self._canvas(images[part], size), self._padded(labels[part], size)
+                latent = self.model.infer(x, y)
+            count = len(images[part])
+            return tuple(each[:count].float().cpu().numpy() for each in (latent.z, *latent.maps))
+
+        z, *maps = map(np.concatenate, zip(*self._batches.run(len(images), infer), strict=True))
+        return z, tuple(maps)
+
+    def draw_latents(
+        self,
+        vectors: NDArray[np.float32],
+        targets: NDArray[np.int64],
+        maps: tuple[NDArray[np.float32], ...] = (),
+        labels: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Draw latents, each under several labels.
+
+        Args:
+            vectors: (N, Z) float32.
+            targets: (N, T) int64.
+            maps: residuals, as :meth:`infer` returns them.
+            labels: (N,) int64, of the images that the latents are of; ``None`` for samples.
+
+        Returns:
+            (N, T, C, H, W) uint8 at native size.
+        """
+
+        def draw(part: slice, size: int) -> NDArray[np.uint8]:
+            count = len(vectors[part])
+            with torch.inference_mode(), self._autocast():
+                latent = Latent(
+                    torch.from_numpy(vectors[part].copy()),
+                    tuple(torch.from_numpy(each[part]) for each in maps),
+                )
+                y = None if labels is None else torch.from_numpy(labels[part].copy()).to(self.device)
+                every = torch.from_numpy(targets[part].copy()).to(self.device)
+                tiles = self.model.relabel(self._moved(latent), y, every)
+                return from_canvas(tiles, self.spec.image_size)[:count].cpu().numpy()
+
+        return np.concatenate(self._batches.run(len(vectors), draw))
+
     def terms(self, images: NDArray[np.uint8], labels: NDArray[np.int64], *, seed: int) -> dict[str, float]:
         """Mean ``elbo``, ``kl`` and ``recon_loss`` in nats, from one sample of each posterior.
 

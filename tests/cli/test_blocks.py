@@ -42,7 +42,7 @@ def test_a_narrow_terminal_gets_more_lines() -> None:
     wide, narrow = (drawn(row, width, color_system=None).splitlines() for width in (100, 30))
     assert len(wide) == 1 + 14 + 1
     assert wide[-1].split() == ["original", "99%", "odd", "50%"]
-    assert len(narrow) == 2 * (1 + 7 + 1)
+    assert len(narrow) == 3 * (1 + 10 + 1)
     assert all(len(line) <= 30 for line in narrow)
 
 
