@@ -117,6 +117,7 @@ class _Writer:
         self.options, self.run, self.page = options, run, page
         self.summary, self.progress = summary, progress
         self.links = Links(page.parent)
+        self._write = run.runs[0].get("options", {}).get("write")
         self.classes = tuple(run.runs[0].get("classes") or _classes_seen(run))
 
     def write(self) -> None:
@@ -220,6 +221,7 @@ class _Writer:
             "images": self.summary.images,
             "inline": self.options.single_file,
             "data": DATA,
+            "absent": "in a Parquet file" if self._write == "parquet" else "no file",
             "tile": 64,
             "boxes": {},
         }

@@ -90,24 +90,23 @@ def _run(
     address: str | None,
     listed: Callable[[int], None],
 ) -> Iterator[ImageOutcome]:
-    work = plan.out / f"{storage.temporary_name()}-work"
     before = Before(plan)
     run = "" if before.parts is None else run_name(plan, before.parts, options.shard)
     try:
-        files, count = _write_lists(plan, images, work, before)
-        listed(count)
-        with (
-            manifest_of(plan, options) as manifest,
-            _cluster(address),
-            closing(_outcomes(plan, options, files, count, run)) as outcomes,  # type: ignore[type-var]
-        ):
-            for outcome, name in outcomes:
-                if before.parts is not None and name:
-                    before.parts.replaced(name)
-                manifest.write(to_record(outcome))
-                yield outcome
+        with storage.work_folder(plan.out) as work:
+            files, count = _write_lists(plan, images, work, before)
+            listed(count)
+            with (
+                manifest_of(plan, options) as manifest,
+                _cluster(address),
+                closing(_outcomes(plan, options, files, count, run)) as outcomes,  # type: ignore[type-var]
+            ):
+                for outcome, name in outcomes:
+                    if before.parts is not None and name:
+                        before.parts.replaced(name)
+                    manifest.write(to_record(outcome))
+                    yield outcome
     finally:
-        storage.remove_folder(work)
         before.close(changed=before.parts is not None)
 
 
@@ -120,7 +119,6 @@ def _write_lists(
     """Write rows of images to Parquet files; the files, and how many images there are."""
     files: list[Location] = []
     count, longest = 0, _FIRST_LIST
-    storage.make_folder(work)
     rows = ({**_row(plan, ref, before), "number": number} for number, ref in enumerate(images))
     while chunk := list(islice(rows, longest)):
         files.append(work / f"{len(files):06d}.parquet")

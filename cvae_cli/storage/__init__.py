@@ -7,7 +7,8 @@ what goes through fsspec, which is imported only then, in :mod:`cvae_cli.storage
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -70,6 +71,7 @@ __all__ = [
     "to_bytes",
     "unpack_gzip",
     "version_of",
+    "work_folder",
     "write_file",
     "write_new_file",
     "written",
@@ -218,6 +220,21 @@ def remove_folder(folder: Location) -> None:
         remote.remove_folder(folder)
     else:
         local.remove_folder(folder)
+
+
+@contextmanager
+def work_folder(parent: Location) -> Iterator[Location]:
+    """A hidden folder within another one, for the files of a run; deleted afterwards. Raises OSError."""
+    if not isinstance(parent, RemotePath):
+        with local.work_folder(parent) as folder:
+            yield folder
+        return
+    place = parent / f"{temporary_name()}-work"
+    remote.make_folder(place)
+    try:
+        yield place
+    finally:
+        remote.remove_folder(place)
 
 
 def as_arrow(files: Sequence[Location]) -> tuple[list[str], Any]:

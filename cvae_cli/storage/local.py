@@ -35,7 +35,7 @@ _BINARY = getattr(os, "O_BINARY", 0)
 _ATTEMPTS = 3
 _PROCESS = secrets.token_hex(8)
 _SERIAL = itertools.count()
-_TEMPORARY = re.compile(r"\.cvae-[0-9a-f-]+\.part")
+_TEMPORARY = re.compile(r"\.cvae-[0-9a-f-]+\.part(-work)?")
 _ABANDONED_SECONDS = 24 * 3600
 """Age of a temporary file without a lock from which nobody is writing it, where there are no locks."""
 
@@ -299,11 +299,37 @@ def remove_if_abandoned(file: Path) -> None:
             abandoned = time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS
         # While it is locked: whoever locks it next has to see that it is gone.
         if abandoned and fcntl is not None:
-            file.unlink(missing_ok=True)
+            _delete(file)
     finally:
         os.close(descriptor)
     if abandoned and fcntl is None:
-        file.unlink(missing_ok=True)  # Windows deletes only what is closed
+        _delete(file)  # Windows deletes only what is closed
+
+
+def _delete(place: Path) -> None:
+    if place.is_dir():
+        remove_folder(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
+@contextmanager
+def work_folder(parent: Path) -> Iterator[Path]:
+    """A hidden folder within another one, for the files of a run; deleted afterwards.
+
+    While it is in use it is locked, so that one which a killed run left is known as abandoned.
+    """
+    folder = parent / f"{temporary_name()}-work"
+    folder.mkdir(parents=True)
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+    try:
+        if descriptor is not None:
+            lock(descriptor)
+        yield folder
+    finally:
+        remove_folder(folder)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextmanager

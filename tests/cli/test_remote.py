@@ -121,6 +121,16 @@ def test_another_machine_gets_what_a_folder_gets(tmp_path: Path, monkeypatch: py
     assert pictures(tree(tmp_path / "out")) == pictures(wanted)
 
 
+def test_a_bucket_gets_a_page(bucket: RemotePath) -> None:
+    run = ("relabel", bucket / "imgs", "--out", bucket / "out", "--gallery")
+    done = invoke(*run)
+    assert (done.exit_code, f"page -> {bucket / 'out' / 'index.html'}" in done.stderr) == (0, True)
+    assert b"chalk-00.png" in storage.read_bytes(bucket / "out" / "gallery" / "data-1.js")
+    again = invoke("gallery", bucket / "out", "--single-file")
+    assert (again.exit_code, again.stderr.count("24 images")) == (0, 1)
+    assert storage.read_bytes(bucket / "out" / "index.html").count(b"data:image/png;base64,") >= 24
+
+
 def test_models_labels_lists_and_sheets(bucket: RemotePath, tmp_path: Path) -> None:
     for suffix in (".safetensors", ".json"):
         content = (ROOT / "weights" / f"mnist{suffix}").read_bytes()

@@ -97,6 +97,12 @@ def test_manifests_of_version_1_are_shown(tmp_path: Path) -> None:
     assert '"boxes":{}' in (tmp_path / "index.html").read_text()
 
 
+def test_tiles_in_parquet_files_are_said_to_be_there(record: Record) -> None:
+    folder = record([outcome("a.png", outputs=())], options={"targets": ["0", "1"], "write": "parquet"})
+    page, _ = gallery(GalleryOptions(folder))
+    assert '"absent":"in a Parquet file"' in page.read_text()
+
+
 def test_a_run_of_nothing_has_a_page(record: Record) -> None:
     folder = record([])
     _, summary = gallery(GalleryOptions(folder))

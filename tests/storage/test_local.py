@@ -293,3 +293,21 @@ def test_the_trial_of_a_folder_survives_that_another_run_starts(
     monkeypatch.setattr(Path, "touch", touch_and_clear)
     storage.make_writable_folder(tmp_path)
     assert cleared == [True]
+
+
+def test_a_work_folder_of_a_killed_run_is_removed_by_the_next(tmp_path: Path) -> None:
+    with storage.work_folder(tmp_path) as work:
+        assert isinstance(work, Path)
+        (work / "list.parquet").write_bytes(b"x")
+        storage.clear_abandoned(tmp_path)
+        assert (work / "list.parquet").exists()
+    assert list(tmp_path.iterdir()) == []
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom cvae_cli import storage\n"
+        "with storage.work_folder(Path(sys.argv[1])) as work:\n    (work / 'a').touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    storage.clear_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == []

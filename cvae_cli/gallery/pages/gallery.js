@@ -103,7 +103,7 @@ const cvae = (() => {
       if (!tile) image.style.imageRendering = "auto";
       image.src = tile ? tile[URL] : row[ORIGINAL];
     } else {
-      frame.append(make("span", "none", tile ? (tile[VERDICT] !== tile[VERDICT].toLowerCase() ? "left out" : "no file") : "not shown"));
+      frame.append(make("span", "none", tile ? (tile[VERDICT] !== tile[VERDICT].toLowerCase() ? "left out" : SETUP.absent) : "not shown"));
       return frame;
     }
     frame.append(image);
