@@ -6,7 +6,7 @@
 The command line lives in :mod:`cvae_cli.cli`, the functions for Python in :mod:`cvae_cli.api`. The jobs
 behind both are :mod:`cvae_cli.relabelling`, :mod:`cvae_cli.training` and :mod:`cvae_cli.evaluation`; the
 model itself is in :mod:`cvae_cli.model`. Imports run one way: ``cli, api -> relabelling | training |
-evaluation -> judge -> data, inference -> model, images -> storage, outcomes, errors``.
+evaluation | gallery -> judge -> data, inference -> model, images -> storage, outcomes, errors``.
 """
 
 from __future__ import annotations

@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Relabelled:
-    """An image under every label that is not its own.
+    """An image under other labels than its own.
 
     Attributes:
         label: its own class.
         confidence: the classifier's probability of that, in [0, 1]; ``None`` if the label was given.
         tiles: the image as each target: Pillow images of the model's native size.
-        original: the image as the model took it: cut and brought to a square, a Pillow image.
+        original: the image in the frame in which the model took it, with what was cut away dimmed; a Pillow
+            image.
         warnings: what makes it doubtful that the image is what it was taken for.
     """
 
@@ -146,8 +147,8 @@ class Model:
         """Draw images under every label that is not their own.
 
         Args:
-            images: one image (a path or URL, a Pillow image, or uint8 as (H, W), (H, W, C) or (C, H, W)), or
-                several: an iterable of these, or uint8 of four dimensions.
+            images: one image (a path or URL, the bytes of a file, a Pillow image, or uint8 as (H, W), (H, W,
+                C) or (C, H, W)), or several: an iterable of these, or uint8 of four dimensions.
             labels: the images' own classes, by name or number: one for all, or one each; ``None`` leaves it
                 to the model's classifier.
             targets: the classes to draw; all by default. An image's own is always left out.
@@ -346,7 +347,7 @@ def evaluate(
 
 
 def train(data: str | Path = "mnist", **options: Any) -> TrainResult:
-    """Train a model, as ``cvae train`` does, without a word.
+    """Train a model, as ``cvae train`` does, silently.
 
     Args:
         data: a data set known by name, or a folder.

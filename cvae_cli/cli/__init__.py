@@ -15,7 +15,7 @@ from cvae_cli.outcomes import Exit
 _COMMANDS = {
     "relabel": "Draw every image of folders under every other label.",
     "grid": "Make a contact sheet: one row per image, one column per class.",
-    "gallery": "Make a page to look at a run in a browser.",
+    "gallery": "Make a page for viewing a run in a browser.",
     "train": "Train a model.",
     "evaluate": "Measure a model on real test images, with an independent judge.",
     "models": "List the models that come with cvae, or show one.",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     type=options.FilePath(),
     metavar="DIR",
     help="Also write a page, DIR/index.html, with the tables and pictures: the pairs as a heat map, the "
-    "worst tiles, medium and random ones, and scatter plots of the style.",
+    "worst tiles, median and random tiles, and scatter plots of the style.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace pictures in DIR that cvae did not write.")
 @options.device
@@ -94,9 +94,9 @@ _TITLES = {
     ),
     "worst.png": (
         "The worst tiles",
-        "Those that the judge finds least probable; originals on the left.",
+        "Those whose target the judge finds least probable; originals on the left.",
     ),
-    "median.png": ("Medium tiles", "Of each class those in the middle, by how real the judge finds them."),
+    "median.png": ("Median tiles", "Of each class those in the middle, by how real the judge finds them."),
     "random.png": ("Random tiles", "Test images, each under one wrong label, both chosen at random."),
     "style.png": ("Style", "What should stay, measured on originals and on their tiles."),
 }

@@ -11,7 +11,7 @@ from cvae_cli.cli.console import make_console, verbosity, visible
 from cvae_cli.cli.progress import ProgressDisplay
 
 
-@click.command("gallery", short_help="Make a page to look at a run in a browser.")
+@click.command("gallery", short_help="Make a page for viewing a run in a browser.")
 @click.argument("folder", metavar="DIR", type=options.FilePath(urls=True))
 @click.option(
     "--out",
@@ -26,10 +26,10 @@ from cvae_cli.cli.progress import ProgressDisplay
 )
 @click.option("--overwrite", is_flag=True, help="Replace a page that cvae did not write.")
 def command(**asked: Any) -> None:
-    """Make a page to look at a run of cvae relabel in a browser.
+    """Make a page for viewing a run of cvae relabel in a browser.
 
-    DIR is what --out of the run was. The page shows each image with its tiles and what the judge says of
-    them, failed images first; it filters, and needs neither a server nor a network.
+    DIR is the folder that was the --out of the run. The page shows each image with its tiles and what the judge says of
+    them, failed images first; it has filters, and needs neither a server nor a network.
     """
     from cvae_cli.gallery.page import GalleryOptions, gallery
 

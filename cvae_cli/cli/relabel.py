@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="grid: one annotated picture per image, DIR/SUBFOLDER/STEM.png. tiles: every relabelled image as "
     "a file of its own, at the model's native size, DIR/tiles/CLASS/SUBFOLDER/STEM.png, which is a data "
-    "set in class folders. parquet: the same tiles as rows of DIR/tiles/*.parquet, some hundred MB each, "
+    "set in class folders. parquet: the same tiles as rows of DIR/tiles/*.parquet, about 200 MB each, "
     "for millions of them; needs the extra [parquet].",
 )
 @options.invert
@@ -102,7 +102,7 @@ if TYPE_CHECKING:
     help="With --engine ray: the cluster, such as auto or HOST:6379.  [default: this machine alone]",
 )
 @click.option(
-    "--gallery", is_flag=True, help="Also write DIR/index.html, a page to look at the run in a browser."
+    "--gallery", is_flag=True, help="Also write DIR/index.html, a page for viewing the run in a browser."
 )
 @click.option("--dry-run", is_flag=True, help="List what would be written, and write nothing.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first image that fails.")

@@ -141,7 +141,7 @@ def class_names(table: Any) -> tuple[str, ...] | None:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """The Parquet files in a folder, sorted by name; those that begin with a dot are not."""
+    """The Parquet files in a folder, sorted by name; those that begin with a dot are left out."""
     if not storage.is_folder(folder):
         return []
     names = [name for name, is_folder in storage.list_folder(folder) if not is_folder]

@@ -24,7 +24,7 @@ _PATHS = (str, os.PathLike, RemotePath)
 
 def is_many(images: Any) -> bool:
     """Whether this is several images: a list or another iterable, or an array of four dimensions."""
-    if isinstance(images, (*_PATHS, Image.Image)):
+    if isinstance(images, (*_PATHS, bytes, Image.Image)):
         return False
     if hasattr(images, "__array__"):
         return bool(np.asarray(images).ndim == 4)
@@ -35,7 +35,7 @@ def load_anything(source: Any, spec: InputSpec, *, invert: Invert = "auto", fit:
     """Bring an image to what a model takes.
 
     Args:
-        source: a path or URL; an image of Pillow's; or uint8, (H, W), (H, W, 1 or 3) or (1 or 3, H, W), as an
+        source: a path or URL; the bytes of a file; an image of Pillow's; or uint8, (H, W), (H, W, 1 or 3) or (1 or 3, H, W), as an
             array or whatever becomes one, such as a tensor on the CPU.
         spec: what the model takes.
         invert: as :func:`cvae_cli.images.prepare.prepare`.

@@ -184,7 +184,7 @@ class RecordedRun:
                 try:
                     yield from_record(record)
                 except (KeyError, TypeError) as error:
-                    raise UserError(f"{file}: line {number} is not one of a manifest.") from error
+                    raise UserError(f"{file}: line {number} is not a line of a manifest.") from error
 
 
 def read_manifest(place: Location | str) -> RecordedRun:
@@ -231,4 +231,4 @@ def _records(file: Location) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}.") from error
     except ValueError:
-        raise UserError(f"{file}: line {number} is not one of a manifest.") from None
+        raise UserError(f"{file}: line {number} is not a line of a manifest.") from None

@@ -91,7 +91,7 @@ def _run(
     listed: Callable[[int], None],
 ) -> Iterator[ImageOutcome]:
     before = Before(plan)
-    run = "" if before.parts is None else run_name(plan, before.parts, options.shard)
+    run = "" if before.parts is None else run_name(plan, before.parts, options)
     try:
         with storage.work_folder(plan.out) as work:
             files, count = _write_lists(plan, images, work, before)

@@ -1,4 +1,4 @@
-"""Tiles in Parquet files of some hundred megabytes, for data sets of which a file for each tile helps nobody.
+"""Tiles in Parquet files of about 200 MB, for data sets in which one file per tile helps nobody.
 
 The files themselves say what is finished: on the first row of each source they hold its line of the manifest.
 So a run that was killed loses no more than the part that it was at, and whatever is in a part is not drawn
@@ -21,8 +21,10 @@ from cvae_cli.data import tables
 from cvae_cli.errors import ImageError, OutputError, UserError
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.manifest import from_record, to_record
+from cvae_cli.images.naming import printable
 from cvae_cli.outcomes import ImageOutcome, Output
 from cvae_cli.relabelling.earlier import FINISHED
+from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.plan import TILES, RelabelPlan
 from cvae_cli.relabelling.render import Rendered, name_of
 from cvae_cli.storage import Location
@@ -150,10 +152,16 @@ def recorded_in_part(
     return replace(outcome, path=ref.relative, source=ref.source).skipped(FINISHED)
 
 
-def run_name(plan: RelabelPlan, parts: EarlierParts, shard: tuple[int, int] | None) -> str:
+def run_name(plan: RelabelPlan, parts: EarlierParts, options: RelabelOptions) -> str:
     """What the parts of a run are called: the same for the same run, another beside earlier parts."""
-    known = [plan.model_sha256, list(plan.targets), shard, sorted(parts.names)]
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:8]
+    # Two lists on stdin are not the same run.
+    sources = [storage.temporary_name()] if options.listing is not None else sorted(map(str, plan.sources))
+    known = [
+        *([printable(source) for source in sources], printable(options.labels), options.shard),
+        *(plan.model_sha256, plan.targets, plan.invert, plan.fit, plan.precision),
+        *(plan.judge_sha256, plan.min_confidence, plan.min_realism, sorted(parts.names)),
+    ]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
 
 
 class PartWriter:

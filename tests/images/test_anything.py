@@ -61,7 +61,7 @@ def test_transparency_is_filled_as_in_a_file() -> None:
 @pytest.mark.parametrize(
     ("images", "many"),
     [
-        ("a.png", False), (Path("a.png"), False), (np.zeros((4, 4), np.uint8), False),
+        ("a.png", False), (b"a", False), (Path("a.png"), False), (np.zeros((4, 4), np.uint8), False),
         (np.zeros((3, 4, 4), np.uint8), False), (np.zeros((2, 3, 4, 4), np.uint8), True),
         (torch.zeros(2, 1, 4, 4), True), (["a.png"], True), (iter(["a.png"]), True),
         (Image.new("L", (4, 4)), False),

@@ -129,11 +129,11 @@ def test_what_is_no_manifest_is_said(tmp_path: Path) -> None:
     file = tmp_path / "manifest.jsonl"
     for text in ("7\n", "{\n"):
         file.write_text(text)
-        with pytest.raises(UserError, match="line 1 is not one of a manifest"):
+        with pytest.raises(UserError, match="line 1 is not a line of a manifest"):
             read_manifest(tmp_path)
     write(tmp_path, "manifest.jsonl", outcome("a.png"))
     file.write_text(file.read_text() + '{"path": "b.png"}\n')
-    with pytest.raises(UserError, match="line 3 is not one of a manifest"):
+    with pytest.raises(UserError, match="line 3 is not a line of a manifest"):
         list(read_manifest(tmp_path).outcomes())
     write(tmp_path, "manifest.jsonl", format_version=3)
     with pytest.raises(UserError, match="later version"):

@@ -90,6 +90,24 @@ def test_the_same_run_writes_the_same_bytes(asked: RelabelOptions, tmp_path: Pat
     assert tree(tmp_path / "again" / "tiles") == tree(asked.out / "tiles")
 
 
+def test_runs_at_the_same_time_do_not_share_names(asked: RelabelOptions, tmp_path: Path) -> None:
+    (tmp_path / "others").mkdir()
+    differing = (
+        asked,
+        replace(asked, sources=(tmp_path / "others",)),
+        replace(asked, targets=("1",)),
+        replace(asked, check=True, min_confidence=0.5),
+        replace(asked, labels="predict"),
+        replace(asked, shard=(1, 2)),
+        replace(asked, listing=[]),
+        replace(asked, listing=[]),
+    )
+    before = EarlierParts(asked.out, make_plan(asked).spec.classes)
+    names = [parts.run_name(make_plan(one), before, one) for one in differing]
+    assert len(set(names)) == len(names)
+    assert parts.run_name(make_plan(asked), before, asked) == names[0]
+
+
 def test_what_is_in_a_part_is_finished(asked: RelabelOptions) -> None:
     before = statuses(asked)
     files = tree(asked.out / "tiles")
