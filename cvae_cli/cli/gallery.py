@@ -28,8 +28,8 @@ from cvae_cli.cli.progress import ProgressDisplay
 def command(**asked: Any) -> None:
     """Make a page for viewing a run of cvae relabel in a browser.
 
-    DIR is the folder that was the --out of the run. The page shows each image with its tiles and what the judge says of
-    them, failed images first; it has filters, and needs neither a server nor a network.
+    DIR is the folder that was the --out of the run. The page shows each image with its tiles and what the
+    judge says of them, failed images first; it has filters, and needs neither a server nor a network.
     """
     from cvae_cli.gallery.page import GalleryOptions, gallery
 

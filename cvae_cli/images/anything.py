@@ -35,8 +35,8 @@ def load_anything(source: Any, spec: InputSpec, *, invert: Invert = "auto", fit:
     """Bring an image to what a model takes.
 
     Args:
-        source: a path or URL; the bytes of a file; an image of Pillow's; or uint8, (H, W), (H, W, 1 or 3) or (1 or 3, H, W), as an
-            array or whatever becomes one, such as a tensor on the CPU.
+        source: a path or URL; the bytes of a file; an image of Pillow's; or uint8, (H, W), (H, W, 1 or 3) or
+            (1 or 3, H, W), as an array or whatever becomes one, such as a tensor on the CPU.
         spec: what the model takes.
         invert: as :func:`cvae_cli.images.prepare.prepare`.
         fit: as there.
