@@ -65,6 +65,6 @@ def rows_in(folder: Path) -> list[list[Any]]:
     found = []
     for file in sorted((folder / "gallery").glob("data-*.js"), key=lambda file: int(file.stem[5:])):
         head, rows = file.read_text().split(",", 1)
-        assert head == f"cvae.add({file.stem[5:]}"
+        assert head == f"/* written by cvae */\ncvae.add({file.stem[5:]}"
         found += json.loads(rows.removesuffix(");\n"))
     return found

@@ -25,7 +25,12 @@ def make_stdout_console() -> Console:
     """A rich console on stdout, for pictures that were asked for."""
     from rich.console import Console
 
-    return Console(highlight=False, emoji=False)
+    class Stdout(Console):
+        def on_broken_pipe(self) -> None:
+            """Leave it to the command, which has an exit code for that."""
+            raise BrokenPipeError
+
+    return Stdout(highlight=False, emoji=False)
 
 
 def verbosity() -> int:

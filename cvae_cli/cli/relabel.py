@@ -145,6 +145,12 @@ def command(
     display = ProgressDisplay(console)
     if engine != "ray" and ray_address is not None:
         raise click.UsageError("--ray-address is for --engine ray: add it.")
+    if gallery and shard is not None:
+        raise click.UsageError("--gallery is for a whole run; use cvae gallery DIR when all shards are done.")
+    if gallery and not job.dry_run:
+        from cvae_cli.gallery.page import check_page
+
+        check_page(job.out / "index.html", overwrite=job.overwrite)
     local = engine == "local" or job.dry_run
     listings = SharedListings() if local and display.live and job.listing is None else None
     progress = _ImageCount(display)

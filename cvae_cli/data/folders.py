@@ -177,6 +177,8 @@ def profile_folder(
     """
     per_class = max(1, _PROFILED_IMAGES // len(found.classes))
     sample = [file for files in found.parts["train"] for file in sorted(files, key=_name_hash)[:per_class]]
+    if found.parts["train"] and isinstance(sample[0], TableImage):
+        sample = sorted(sample)  # type: ignore[type-var]
     profile = profile_images(sample, image_size=image_size, channels=channels)
     if profile is None:
         raise DataError(f"{found.folder}: none of its images can be read.")

@@ -159,13 +159,15 @@ def images_in(file: Path) -> Iterator[tuple[TableImage, str]]:
     try:
         table = open_table(file)
         columns = set(table.schema_arrow.names)
+        # In files of others a column of that name may be anything.
+        named = "name" in columns and is_ours(table)
         if not {"image", "label"} <= columns:
             raise DataError(f"{file}: no columns image and label; there are {', '.join(sorted(columns))}.")
         classes = class_names(table)
         row = 0
-        for batch in table.iter_batches(columns=["label", *({"name"} & columns)]):
+        for batch in table.iter_batches(columns=["label", *(["name"] if named else [])]):
             labels = batch.column("label").to_pylist()
-            names = batch.column("name").to_pylist() if "name" in columns else [None] * len(labels)
+            names = batch.column("name").to_pylist() if named else [None] * len(labels)
             for label, name in zip(labels, names, strict=True):
                 yield TableImage(file, row, name or f"{file.stem}-{row}"), _class_of(label, classes, file)
                 row += 1
@@ -191,22 +193,41 @@ def _class_of(label: object, classes: tuple[str, ...] | None, file: Path) -> str
 
 @lru_cache(maxsize=_GROUPS)
 def _contents(file: Path, group: int) -> list[bytes | None]:
-    """The images of some rows, as files; rows are counted here, whatever groups the file is written in."""
-    found: list[bytes | None] = []
-    first, last = group * GROUP_ROWS, (group + 1) * GROUP_ROWS
+    """The images of ``GROUP_ROWS`` rows, as files, whatever row groups the file is written in."""
+    cursor = _cursors.get(file)
+    if cursor is None or cursor.next_group > group:
+        cursor = _cursors[file] = _Cursor(file)
+        while len(_cursors) > _GROUPS:
+            _cursors.pop(next(iter(_cursors)))
     try:
-        table = open_table(file)
-        begin = 0
-        for number in range(table.num_row_groups):
-            end = begin + table.metadata.row_group(number).num_rows
-            if begin < last and end > first:
-                column = table.read_row_group(number, columns=["image"]).column("image")
-                cut = column.slice(max(first - begin, 0), min(end, last) - max(begin, first))
-                found += [_bytes_of(value) for value in cut.to_pylist()]
-            begin = end
+        return cursor.read(group)
     except OSError as error:
         raise ImageError(f"cannot be read: {error}") from error
-    return found
+
+
+class _Cursor:
+    """Reads the images of a file from front to back, so that one large row group is read once."""
+
+    def __init__(self, file: Path) -> None:
+        self.next_group = 0
+        self._file = file
+        self._batches: Iterator[Any] | None = None
+        self._left: list[bytes | None] = []
+
+    def read(self, group: int) -> list[bytes | None]:
+        """The images of a group of rows that has not been passed yet. Raises OSError."""
+        if self._batches is None:
+            self._batches = open_table(self._file).iter_batches(columns=["image"], batch_size=GROUP_ROWS)
+        found: list[bytes | None] = []
+        while self.next_group <= group:
+            while len(self._left) < GROUP_ROWS and (batch := next(self._batches, None)) is not None:
+                self._left += [_bytes_of(value) for value in batch.column(0).to_pylist()]
+            found, self._left = self._left[:GROUP_ROWS], self._left[GROUP_ROWS:]
+            self.next_group += 1
+        return found
+
+
+_cursors: dict[Path, _Cursor] = {}
 
 
 def _bytes_of(value: object) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from markupsafe import Markup
 
 from cvae_cli import storage
-from cvae_cli.errors import UserError
+from cvae_cli.errors import ImageError, OutputError, UserError
 from cvae_cli.gallery.rows import (
     SOURCES,
     STATUSES,
@@ -24,14 +25,16 @@ from cvae_cli.gallery.rows import (
     url_of_output,
     verdict_of,
 )
-from cvae_cli.gallery.templates import asset, check_is_ours, render
+from cvae_cli.gallery.templates import SCRIPT_MARK, asset, check_is_ours, render
 from cvae_cli.images.grid import Layout, boxes_of_row
 from cvae_cli.images.manifest import RecordedRun, read_manifest
+from cvae_cli.images.output import OutputFolder
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.storage import Location
 
 DATA = "gallery"
 """The folder, beside the page, of what it loads."""
+_OF_THE_PAGE = re.compile(r"(data-\d+\.js|page-\d+\.html)")
 _CHUNK = 1000
 """Images in a file of data."""
 _PLAIN_ROWS = 200
@@ -96,7 +99,7 @@ def gallery(options: GalleryOptions, progress: Progress = lambda done: None) -> 
             f"{page}: the page links to the pictures beside it; write it into {options.folder}, or add "
             "--single-file."
         )
-    check_is_ours(page, overwrite=options.overwrite)
+    check_page(page, overwrite=options.overwrite)
     summary = Summary()
     for outcome in run.outcomes():
         summary.add(outcome)
@@ -108,6 +111,15 @@ def gallery(options: GalleryOptions, progress: Progress = lambda done: None) -> 
     return page, summary
 
 
+def check_page(page: Location, *, overwrite: bool) -> None:
+    """Raise :class:`OutputError` if a page, or what it loads, would replace files that cvae did not write."""
+    check_is_ours(page, overwrite=overwrite)
+    folder = page.parent / DATA
+    for name in storage.file_names(folder):
+        if _OF_THE_PAGE.fullmatch(name):
+            check_is_ours(folder / name, overwrite=overwrite)
+
+
 class _Writer:
     """Writes the page and what it loads."""
 
@@ -117,12 +129,14 @@ class _Writer:
         self.options, self.run, self.page = options, run, page
         self.summary, self.progress = summary, progress
         self.links = Links(page.parent)
+        self._folder = OutputFolder(page.parent)
         self._write = run.runs[0].get("options", {}).get("write")
         self.classes = tuple(run.runs[0].get("classes") or _classes_seen(run))
 
     def write(self) -> None:
         """Data and plain pages first, the page itself last: it is whole as soon as it is there."""
-        folder, written = self.page.parent / DATA, 0
+        written = 0
+        self._folder.create()
         chunks: list[str] = []
         plain: list[tuple[int, list[dict[str, Any]]]] = []
         pages = max(1, -(-self.summary.images // _PLAIN_ROWS))
@@ -131,11 +145,11 @@ class _Writer:
         while chunk := list(islice(images, _CHUNK)):
             rows = [self._row(outcome) for outcome in chunk]
             number += 1
-            script = f"cvae.add({number},{as_script(rows)});\n"
+            script = f"{SCRIPT_MARK}\ncvae.add({number},{as_script(rows)});\n"
             if self.options.single_file:
                 chunks.append(script)
             else:
-                storage.write_file(folder / f"data-{number}.js", script.encode())
+                self._save(f"{DATA}/data-{number}.js", script)
             for first in range(0, len(chunk), _PLAIN_ROWS):
                 shown = [self._plain(outcome) for outcome in chunk[first : first + _PLAIN_ROWS]]
                 at = (written + first) // _PLAIN_ROWS + 1
@@ -143,7 +157,7 @@ class _Writer:
                     plain.append((at, shown))
                 else:
                     text = self._render("plain.html", rows=shown, number=at, pages=pages, up="../")
-                    storage.write_file(folder / f"page-{at}.html", text.encode())
+                    self._save(f"{DATA}/page-{at}.html", text)
             written += len(chunk)
             self.progress(written)
         text = self._render(
@@ -158,7 +172,13 @@ class _Writer:
             summary=self.summary,
             charts=_charts(self.summary, self.classes),
         )
-        storage.write_file(self.page, text.encode())
+        self._save(self.page.name, text)
+
+    def _save(self, name: str, text: str) -> None:
+        try:
+            self._folder.write(name, text.encode("utf-8", "backslashreplace"))
+        except ImageError as error:
+            raise OutputError(str(error)) from error
 
     def _in_order(self) -> Iterator[ImageOutcome]:
         """Failed images first: what went wrong is what one looks for."""

@@ -91,5 +91,5 @@ def write_report(folder: Path, report: Report) -> Path:
         for name, row in zip(report.classes, report.pairs, strict=True)
     ]
     text = render("report.html", report=report, pairs=pairs if len(pairs) <= _MOST_CLASSES else [])
-    storage.write_file(folder / PAGE, text.encode())
+    storage.write_file(folder / PAGE, text.encode("utf-8", "backslashreplace"))
     return folder / PAGE

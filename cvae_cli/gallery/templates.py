@@ -14,8 +14,8 @@ from cvae_cli import __version__, storage
 from cvae_cli.errors import OutputError
 from cvae_cli.storage import Location
 
-MARK = "<!-- written by cvae -->"
-"""By which our pages are known."""
+MARK, SCRIPT_MARK = "<!-- written by cvae -->", "/* written by cvae */"
+"""By which our pages, and the scripts that they load, are known."""
 _HEAD_BYTES = 400
 
 
@@ -35,7 +35,8 @@ def check_is_ours(page: Location, *, overwrite: bool) -> None:
     if overwrite or not storage.exists(page):
         return
     try:
-        if MARK.encode() in storage.read_head(page, _HEAD_BYTES):
+        head = storage.read_head(page, _HEAD_BYTES)
+        if MARK.encode() in head or SCRIPT_MARK.encode() in head:
             return
     except OSError as error:
         raise OutputError(f"{page}: cannot be read: {error.strerror or error}") from error

@@ -67,7 +67,13 @@ def _is_manifest(file: Location) -> bool:
 def to_record(outcome: ImageOutcome) -> dict[str, Any]:
     """An outcome as a line of the manifest; names that are not UTF-8 are written as in the pictures."""
     outputs = tuple(one._replace(path=printable(one.path)) for one in outcome.outputs)
-    named = replace(outcome, path=printable(outcome.path), source=printable(outcome.source), outputs=outputs)
+    named = replace(
+        outcome,
+        path=printable(outcome.path),
+        source=printable(outcome.source),
+        reason=printable(outcome.reason),
+        outputs=outputs,
+    )
     return named.to_dict()
 
 
@@ -143,8 +149,10 @@ class Manifest:
         """
         try:
             ended = {**self._run, _END: now(), _COMPLETE: kind is None}
-            self._lines.rewrite_first(json.dumps(ended))
-            self._lines.close()
+            try:
+                self._lines.rewrite_first(json.dumps(ended))
+            finally:
+                self._lines.close()
         except OSError as error:
             if exception is None:
                 raise self._failure(error) from error
@@ -191,7 +199,9 @@ def read_manifest(place: Location | str) -> RecordedRun:
     """Read the manifest of an output folder, or those of all shards.
 
     Args:
-        place: the output folder of ``cvae relabel``, a manifest in it, or the URL of either.
+        place: the output folder of ``cvae relabel``, a manifest in it, or the URL of either. Where there are
+            manifests of a whole run and of shards, or of several numbers of shards, those that were written
+            last count.
 
     Raises:
         UserError: there is none, or it is of a later version.
@@ -200,8 +210,7 @@ def read_manifest(place: Location | str) -> RecordedRun:
     if MANIFEST.fullmatch(place.name):
         files = [place]
     else:
-        names = [name for name in storage.file_names(place) if MANIFEST.fullmatch(name)]
-        files = [place / name for name in sorted(names, key=_shard)]
+        files = _newest_run([place / name for name in storage.file_names(place) if MANIFEST.fullmatch(name)])
     if not files:
         raise UserError(f"{place}: no manifest.jsonl of cvae relabel in it.")
     runs = []
@@ -214,8 +223,16 @@ def read_manifest(place: Location | str) -> RecordedRun:
     return RecordedRun(tuple(files), tuple(runs))
 
 
-def _shard(name: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", name)]
+def _newest_run(files: list[Location]) -> list[Location]:
+    """Of manifests of whole runs and of shards, those of the run that ended last, in their order."""
+    runs: dict[int, list[tuple[int, Location]]] = {}
+    for file in files:
+        index, count = [*map(int, re.findall(r"\d+", file.name)), 0, 0][:2]
+        runs.setdefault(count, []).append((index, file))
+    if not runs:
+        return []
+    newest = max(runs.values(), key=lambda run: max(storage.written(file) or 0.0 for _, file in run))
+    return [file for _, file in sorted(newest, key=lambda one: one[0])]
 
 
 def _records(file: Location) -> Iterator[dict[str, Any]]:

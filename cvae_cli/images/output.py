@@ -89,9 +89,14 @@ def _resolved(path: Location) -> Location:
 class OutputFolder:
     """The folder that a run writes to; nothing is ever written outside it."""
 
-    def __init__(self, root: Location) -> None:
-        """Nothing is created yet: see :meth:`create`."""
-        self.root = root
+    def __init__(self, root: Location, *, clear: bool = True) -> None:
+        """Nothing is created yet: see :meth:`create`.
+
+        Args:
+            root: where it is.
+            clear: whether to delete what killed runs left half-written.
+        """
+        self.root, self._clear = root, clear
         self._real_root: Location = root
         self._ready: set[Location] = set()
 
@@ -105,7 +110,8 @@ class OutputFolder:
             storage.make_writable_folder(self.root)
             if isinstance(self.root, RemotePath):
                 return
-            storage.clear_abandoned(self.root)
+            if self._clear:
+                storage.clear_abandoned(self.root)
         except FileExistsError:
             raise OutputError(f"{self.root} is a file; --out takes a folder.") from None
         except OSError as error:
@@ -154,5 +160,6 @@ class OutputFolder:
             raise ImageError(f"{folder} is a link that leads out of {self.root}; nothing is written there")
         assert isinstance(folder, Path)
         storage.make_folder(folder)
-        storage.clear_abandoned(folder)
+        if self._clear:
+            storage.clear_abandoned(folder)
         self._ready.add(folder)

@@ -215,7 +215,8 @@ def _make_actor(plan: RelabelPlan, options: RelabelOptions, workers: int, run: s
 
     class Relabel:
         def __init__(self) -> None:
-            folder = OutputFolder(plan.out)
+            # What looks abandoned from here may be in use on another node.
+            folder = OutputFolder(plan.out, clear=False)
             folder.create()
             # What is finished has been left out before; whatever is there now was written by this run.
             before = Before(plan, look=False)
@@ -231,7 +232,7 @@ def _make_actor(plan: RelabelPlan, options: RelabelOptions, workers: int, run: s
                 drawn: Iterator[Any] = drawn_by(self.worker, refs, workers)
                 if plan.parquet:
                     # Of the same name when another actor does it again.
-                    writer = PartWriter(plan, run, rows[0]["number"])
+                    writer = PartWriter(plan, self.worker.folder, run, rows[0]["number"])
                     drawn = iter(list(writer.collect(drawn, lambda outcome, name: names.append(name))))
                 found = [row["final"] or json.dumps(_of_this_run(next(drawn), row).to_dict()) for row in rows]
             except CvaeError as error:

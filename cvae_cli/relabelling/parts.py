@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from cvae_cli.errors import ImageError, OutputError, UserError
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.manifest import from_record, to_record
 from cvae_cli.images.naming import printable
+from cvae_cli.images.output import OutputFolder
 from cvae_cli.outcomes import ImageOutcome, Output
 from cvae_cli.relabelling.earlier import FINISHED
 from cvae_cli.relabelling.options import RelabelOptions
@@ -31,6 +33,10 @@ from cvae_cli.storage import Location
 
 PART_BYTES = 200_000_000
 """Size of the tiles in a part."""
+_MOST_WAITING = 50_000
+"""Images after which a part is written, however few of them were drawn."""
+_GENERATION = re.compile(r"(\d{4,})-[0-9a-f]{8}-\d+\.parquet")
+"""Parts of a later run have a higher number in front: times of files change when they are copied."""
 
 
 class EarlierParts:
@@ -50,21 +56,26 @@ class EarlierParts:
         tables.require_arrow("--write parquet")
         self.out = out
         self.names: list[str] = []
-        self._stale: dict[int, set[str]] = {}
         self._lock = threading.Lock()
         # An empty name is a temporary file that SQLite deletes.
         self._sources = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._sources.execute("CREATE TABLE sources (name TEXT PRIMARY KEY, part INTEGER, outcome TEXT)")
+        self._sources.execute("CREATE TABLE stale (part INTEGER, name TEXT)")
         self._sources.execute("BEGIN")
         folder = out / TILES
-        found = [name for name in storage.file_names(folder) if name.endswith(tables.SUFFIX)]
-        for _, name in sorted((storage.written(folder / name) or 0.0, name) for name in found):
+        try:
+            listed = storage.file_names(folder, strict=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be listed: {error.strerror or error}.") from error
+        self.found = [name for name in listed if name.endswith(tables.SUFFIX)]
+        # In the order of their generations, of which the later ones count.
+        for name in self.found:
             self._read(folder / name, name, classes)
 
     def _read(self, file: Location, name: str, classes: tuple[str, ...]) -> None:
         try:
             table = tables.open_table(file)
-            if not tables.is_ours(table):
+            if not tables.is_ours(table) or not {"name", "outcome"} <= set(table.schema_arrow.names):
                 return
             if tables.class_names(table) != classes:
                 raise UserError(f"{file} holds tiles of other classes; choose another --out.")
@@ -74,12 +85,15 @@ class EarlierParts:
                 for source, outcome in zip(sources, outcomes, strict=True):
                     if outcome:
                         self._add(source, len(self.names) - 1, outcome)
+        except FileNotFoundError:
+            return  # another run has removed the last of its rows
         except OSError as error:
             raise UserError(f"{file}: cannot be read: {error}; move it, or choose another --out.") from error
 
     def _add(self, source: str, part: int, outcome: str) -> None:
-        if (older := self._part_of(source)) is not None:
-            self._stale.setdefault(older, set()).add(source)  # of a run that was killed while it ended
+        older = self._part_of(source)
+        if older is not None and older != part:
+            self._mark(older, source)  # of a run that was killed while it ended
         self._sources.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, ?)", (source, part, outcome))
 
     def outcome_of(self, name: str) -> ImageOutcome | None:
@@ -96,11 +110,14 @@ class EarlierParts:
         """Take note that a source has been drawn anew."""
         with self._lock:
             if (part := self._part_of(name)) is not None:
-                self._stale.setdefault(part, set()).add(name)
+                self._mark(part, name)
 
     def _part_of(self, name: str) -> int | None:
         row = self._sources.execute("SELECT part FROM sources WHERE name = ?", (name,)).fetchone()
         return None if row is None else int(row[0])
+
+    def _mark(self, part: int, name: str) -> None:
+        self._sources.execute("INSERT INTO stale VALUES (?, ?)", (part, name))
 
     def remove_stale(self) -> None:
         """Remove the rows of sources that have been drawn anew.
@@ -111,18 +128,23 @@ class EarlierParts:
         import pyarrow as pa
         from pyarrow import compute
 
-        for part, sources in self._stale.items():
+        parts = self._sources.execute("SELECT DISTINCT part FROM stale ORDER BY part").fetchall()
+        for (part,) in parts:
+            marked = self._sources.execute("SELECT DISTINCT name FROM stale WHERE part = ?", (part,))
+            sources = pa.array([name for (name,) in marked], pa.string())
             file = self.out / TILES / self.names[part]
             try:
                 table = tables.open_table(file).read()
-                kept = table.filter(compute.invert(compute.is_in(table["name"], pa.array(sorted(sources)))))
+                kept = table.filter(compute.invert(compute.is_in(table["name"], sources)))
                 if len(kept):
                     storage.replace_file(file, tables.encode_table(kept))
                 else:
                     storage.remove(file)
+            except FileNotFoundError:
+                pass  # another shard was there first
             except OSError as error:
                 raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
-        self._stale.clear()
+        self._sources.execute("DELETE FROM stale")
 
     def close(self) -> None:
         """Let go of what was read."""
@@ -159,17 +181,37 @@ def run_name(plan: RelabelPlan, parts: EarlierParts, options: RelabelOptions) ->
     known = [
         *([printable(source) for source in sources], printable(options.labels), options.shard),
         *(plan.model_sha256, plan.targets, plan.invert, plan.fit, plan.precision),
-        *(plan.judge_sha256, plan.min_confidence, plan.min_realism, sorted(parts.names)),
+        *(plan.judge_sha256, plan.min_confidence, plan.min_realism, parts.found),
     ]
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
+    generations = [int(found[1]) for name in parts.found if (found := _GENERATION.match(name))]
+    generation = max(generations, default=0) + 1
+    return f"{generation:04d}-{hashlib.sha256(json.dumps(known).encode()).hexdigest()[:8]}"
 
 
 class PartWriter:
     """Collects the tiles of images, in order, and writes a part whenever there are enough."""
 
-    def __init__(self, plan: RelabelPlan, run: str, number: int = 0, *, part_bytes: int = PART_BYTES) -> None:
-        """Of a run, by its name; its first part has this number."""
-        self.plan, self.run, self.number, self.part_bytes = plan, run, number, part_bytes
+    def __init__(
+        self,
+        plan: RelabelPlan,
+        folder: OutputFolder,
+        run: str,
+        first: int | None = None,
+        *,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
+        """Of a run, by its name.
+
+        Args:
+            plan: of the run.
+            folder: where it writes.
+            run: its name.
+            first: the number of its first part, which is replaced if it is there already, by an actor that
+                died; ``None`` counts from 0 and replaces nothing.
+            part_bytes: size from which a part is written.
+        """
+        self.plan, self.folder, self.run, self.part_bytes = plan, folder, run, part_bytes
+        self.number, self.may_replace = first or 0, first is not None
         self._rows: list[dict[str, Any]] = []
         self._bytes = 0
 
@@ -194,9 +236,11 @@ class PartWriter:
         waiting: list[tuple[ImageOutcome, str]] = []
 
         def flush() -> None:
-            self._flush()
-            for outcome, name in waiting:
-                written(outcome, name)
+            name = self.name
+            actual = self._flush()
+            for outcome, source in waiting:
+                moved = actual != name and bool(outcome.outputs) and bool(source)
+                written(replace(outcome, outputs=(Output("tiles", actual),)) if moved else outcome, source)
             waiting.clear()
 
         failed = False
@@ -205,7 +249,7 @@ class PartWriter:
                 outcome, name = (one, "") if isinstance(one, ImageOutcome) else (self._add(one), one.name)
                 waiting.append((outcome, name))
                 yield outcome
-                if self._bytes >= self.part_bytes:
+                if not self._rows or self._bytes >= self.part_bytes or len(waiting) >= _MOST_WAITING:
                     failed = True  # unless it succeeds
                     flush()
                     failed = False
@@ -220,7 +264,17 @@ class PartWriter:
             self._bytes += len(row["image"]["bytes"])
         return outcome
 
-    def _flush(self) -> None:
-        if self._rows:
-            storage.write_file(self.plan.out / self.name, tables.encode(self._rows, self.plan.spec.classes))
-            self._rows, self._bytes, self.number = [], 0, self.number + 1
+    def _flush(self) -> str:
+        """Write a part, if there are rows; its name relative to the output folder."""
+        if not self._rows:
+            return self.name
+        # Another run of the same command may have written one meanwhile.
+        while not self.may_replace and storage.exists(self.plan.out / self.name):
+            self.number += 1
+        name = self.name
+        try:
+            self.folder.write(name, tables.encode(self._rows, self.plan.spec.classes))
+        except ImageError as error:
+            raise OutputError(str(error)) from error
+        self._rows, self._bytes, self.number = [], 0, self.number + 1
+        return name

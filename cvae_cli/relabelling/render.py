@@ -115,7 +115,8 @@ def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
 
 def name_of(ref: ImageRef) -> str:
     """The name of a source in a data set of tiles: that of its picture, which no other source has."""
-    return printable(str(ref.output))
+    # Backslashes doubled first: a name that is written like an escaped byte is not that byte.
+    return printable(str(ref.output).replace("\\", "\\\\"))
 
 
 def _row(

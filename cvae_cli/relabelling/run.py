@@ -93,7 +93,7 @@ def _recorded(
         manifest.write(to_record(outcome))
 
     if parts is not None:
-        writer = PartWriter(plan, run_name(plan, parts, options))
+        writer = PartWriter(plan, worker.folder, run_name(plan, parts, options))
         yield from writer.collect(drawn, record)
         return
     for outcome in drawn:

@@ -130,13 +130,20 @@ def scan(folder: RemotePath) -> list[remote.Entry]:
     return remote.scan(folder)
 
 
-def file_names(folder: Location) -> list[str]:
-    """The names of the files in a folder, sorted; none of a folder that is not there or cannot be listed."""
+def file_names(folder: Location, *, strict: bool = False) -> list[str]:
+    """The names of the files in a folder, sorted; none of a folder that is not there.
+
+    Nor of one that cannot be listed, unless it is ``strict``: then it raises OSError.
+    """
     try:
         if isinstance(folder, RemotePath):
             return [entry.name for entry in remote.scan(folder) if not entry.is_folder]
         return [name for name, is_folder in local.list_folder(folder) if not is_folder]
+    except FileNotFoundError:
+        return []
     except OSError:
+        if strict:
+            raise
         return []
 
 

@@ -319,12 +319,15 @@ def work_folder(parent: Path) -> Iterator[Path]:
 
     While it is in use it is locked, so that one which a killed run left is known as abandoned.
     """
-    folder = parent / f"{temporary_name()}-work"
-    folder.mkdir(parents=True)
-    descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+    while True:
+        folder = parent / f"{temporary_name()}-work"
+        folder.mkdir(parents=True)
+        descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+        if descriptor is None or (lock(descriptor) is not False and folder.exists()):
+            break
+        # Another run took it for an abandoned one before it was locked.
+        os.close(descriptor)
     try:
-        if descriptor is not None:
-            lock(descriptor)
         yield folder
     finally:
         remove_folder(folder)

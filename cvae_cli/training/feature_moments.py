@@ -33,9 +33,11 @@ class FeatureMoments(nn.Module):
         self.mean: Tensor
         self.variance: Tensor
         self.seen: Tensor
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("variance", torch.ones(shape))
-        self.register_buffer("seen", torch.zeros(2, num_classes, 1))
+        # Without features there is nothing for a checkpoint to hold.
+        persistent = bool(sizes)
+        self.register_buffer("mean", torch.zeros(shape), persistent=persistent)
+        self.register_buffer("variance", torch.ones(shape), persistent=persistent)
+        self.register_buffer("seen", torch.zeros(2, num_classes, 1), persistent=persistent)
 
     def forward(
         self, real: list[Tensor], y: Tensor, tiles: list[Tensor], target: Tensor
@@ -76,6 +78,8 @@ class FeatureMoments(nn.Module):
         return value + push - push.detach(), known.amin() * torch.stack(distances).mean()
 
     def _distances(self, originals: Tensor, drawn: Tensor) -> Tensor:
+        if len(originals) < 2:
+            return drawn.sum() * 0.0  # one image has no distance
         wanted = F.pdist(originals)
         return (F.pdist(drawn) - wanted).abs().mean() / wanted.mean().clamp(min=_LEAST_STD)
 

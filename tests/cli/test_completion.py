@@ -38,6 +38,7 @@ def completed(*words: str) -> list[str]:
         (("evaluate", "--data", "m"), ["mnist", "<dir>"]),
         (("models", "letters-"), ["letters-judge", "<file>"]),
         (("grid", "--sh"), ["--show"]),
+        (("relable", "x"), []),
     ],
 )
 def test_words_are_completed(words: tuple[str, ...], wanted: list[str]) -> None:

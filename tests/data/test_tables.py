@@ -107,6 +107,32 @@ def test_files_of_others_are_read(tmp_path: Path) -> None:
     assert str(images[0]).startswith(f"{tmp_path / 'x.parquet'}, row ")
 
 
+def test_a_column_of_names_of_others_may_be_anything(tmp_path: Path) -> None:
+    columns = {"image": [picture(200)] * 60, "label": ["a", "b"] * 30, "name": [1, 2] * 30}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    found = folders.scan(tmp_path)
+    assert len({image.stem for files in found.parts["train"] for image in files}) > 40
+
+
+def test_a_large_row_group_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 4000
+    rows = {
+        "image": [picture(number % 200 + 50) for number in range(count)],
+        "label": ["a", "b"] * (count // 2),
+    }
+    parquet.write_table(pa.table(rows), tmp_path / "x.parquet")
+    opened: list[Path] = []
+    plain = tables.open_table
+    monkeypatch.setattr(tables, "open_table", lambda file: opened.append(file) or plain(file))
+    found = folders.scan(tmp_path)
+    opened.clear()
+    folders.read(found, "train", SPEC)
+    assert len(opened) == 1
+    last = tables.TableImage(tmp_path / "x.parquet", 3999, "x")
+    first = tables.TableImage(tmp_path / "x.parquet", 0, "x")
+    assert (last.read(), first.read()) == (picture(3999 % 200 + 50), picture(50))
+
+
 @pytest.mark.parametrize("labels", [[0, 1, 10, 2] * 3, ["0", "1", "10", "2"] * 3], ids=["numbers", "names"])
 def test_numbers_without_names_are_the_names(tmp_path: Path, labels: list[Any]) -> None:
     parquet.write_table(pa.table({"image": [picture(200)] * 12, "label": labels}), tmp_path / "x.parquet")

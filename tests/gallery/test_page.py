@@ -84,6 +84,28 @@ def test_files_of_others_are_not_replaced(record: Record) -> None:
     gallery(GalleryOptions(folder))  # its own
 
 
+def test_what_the_page_loads_replaces_nothing_of_others(record: Record, tmp_path: Path) -> None:
+    folder = record(of_every_kind())
+    (folder / "gallery").mkdir()
+    (folder / "gallery" / "data-1.js").write_text("mine")
+    with pytest.raises(OutputError, match=r"data-1\.js exists and was not written by cvae"):
+        gallery(GalleryOptions(folder))
+    (folder / "gallery" / "data-1.js").unlink()
+    (folder / "gallery").rmdir()
+    (folder / "gallery").symlink_to(tmp_path)
+    with pytest.raises(OutputError, match="a link that leads out of"):
+        gallery(GalleryOptions(folder))
+    assert not (tmp_path / "data-1.js").exists()
+
+
+def test_names_that_are_not_utf8_are_on_the_page(record: Record, tmp_path: Path) -> None:
+    odd = tmp_path / "caf\udce9"
+    failed = outcome("a.png").failed("caf\udce9/a.png exists and was not written by cvae")
+    record([failed]).rename(odd)
+    page, _ = gallery(GalleryOptions(odd))
+    assert "caf\\xe9" in page.read_text() or "caf\\udce9" in page.read_text()
+
+
 def test_manifests_of_version_1_are_shown(tmp_path: Path) -> None:
     old = {
         "path": "a.png", "source": "imgs", "status": "done", "reason": None, "label": "9",

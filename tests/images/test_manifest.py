@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,29 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
     assert [run["model"] for run in found.runs] == ["mnist"] * 3
     one = read_manifest(str(tmp_path / "manifest-2-of-10.jsonl"))
     assert [image.path for image in one.outcomes()] == ["2.png", "same.png"]
+
+
+def test_of_a_whole_run_and_shards_the_latest_counts(tmp_path: Path) -> None:
+    write(tmp_path, "manifest.jsonl", outcome("old.png"))
+    write(tmp_path, "manifest-1-of-2.jsonl", outcome("a.png"))
+    write(tmp_path, "manifest-2-of-2.jsonl", outcome("b.png"))
+    os.utime(tmp_path / "manifest.jsonl", (1, 1))
+    assert [one.path for one in read_manifest(tmp_path).outcomes()] == ["a.png", "b.png"]
+    os.utime(tmp_path / "manifest.jsonl", (2**31, 2**31))
+    assert [one.path for one in read_manifest(tmp_path).outcomes()] == ["old.png"]
+
+
+def test_a_full_disk_still_gives_the_manifest_its_name(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path / "m", RUN)
+    manifest.write({"one": 1})
+
+    def full(line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    manifest._lines.rewrite_first = full  # type: ignore[method-assign]
+    with pytest.raises(OutputError, match="No space left"):
+        manifest.__exit__(None, None, None)
+    assert lines(tmp_path / "m")[1:] == [{"one": 1}]
 
 
 def test_manifests_of_version_1_are_read(tmp_path: Path) -> None:

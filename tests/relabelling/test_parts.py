@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -13,9 +14,9 @@ from helpers import ROOT, invoke, manifest_lines, tree
 from PIL import Image
 from pyarrow import parquet
 
-from cvae_cli import storage
 from cvae_cli.data import folders, tables
 from cvae_cli.errors import OutputError, UserError
+from cvae_cli.images.output import OutputFolder
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling import parts
 from cvae_cli.relabelling.options import RelabelOptions
@@ -108,6 +109,60 @@ def test_runs_at_the_same_time_do_not_share_names(asked: RelabelOptions, tmp_pat
     assert parts.run_name(make_plan(asked), before, asked) == names[0]
 
 
+def test_names_that_are_printed_alike_are_kept_apart(asked: RelabelOptions) -> None:
+    (source,) = asked.sources
+    assert isinstance(source, Path)
+    image = sorted(source.glob("*.png"))[0].read_bytes()
+    odd = ("\udcff.png", "\\xff.png", "\\\\xff.png")
+    for name in odd:
+        (source / name).write_bytes(image)
+    statuses(asked)
+    before = tiles_in(asked.out)
+    assert max(before.values()) == 1
+    for _ in range(2):
+        assert statuses(asked)["done"] == 0
+        assert tiles_in(asked.out) == before
+
+
+def test_a_file_that_is_there_is_never_replaced(asked: RelabelOptions, tmp_path: Path) -> None:
+    statuses(asked)
+    (part,) = (asked.out / "tiles").iterdir()
+    other = replace(asked, out=tmp_path / "other")
+    outcomes = relabel(other)
+    next(outcomes)
+    (other.out / "tiles").mkdir(exist_ok=True)
+    (other.out / "tiles" / part.name).write_bytes(b"mine")  # under the very name that the run has in mind
+    list(outcomes)
+    assert (other.out / "tiles" / part.name).read_bytes() == b"mine"
+    (other.out / "tiles" / part.name).unlink()
+    assert tiles_in(other.out) == tiles_in(asked.out)
+    written = {
+        path for line in manifest_lines(other.out) for path in (one["path"] for one in line["outputs"])
+    }
+    assert written == {f"tiles/{file.name}" for file in (other.out / "tiles").iterdir()}
+
+
+def test_copies_with_other_times_change_nothing(asked: RelabelOptions, tmp_path: Path) -> None:
+    statuses(asked)
+    statuses(replace(asked, targets=("3",)))
+    files = sorted((asked.out / "tiles").iterdir())
+    for number, file in enumerate(files):
+        os.utime(file, (10**9 - number, 10**9 - number))
+    before = tiles_in(asked.out)
+    assert statuses(replace(asked, targets=("3",)))["done"] == 0
+    assert tiles_in(asked.out) == before
+
+
+def test_a_link_does_not_lead_out_of_the_folder(asked: RelabelOptions, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    asked.out.mkdir()
+    assert isinstance(asked.out, Path)
+    (asked.out / "tiles").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match="a link that leads out of"):
+        statuses(asked)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_what_is_in_a_part_is_finished(asked: RelabelOptions) -> None:
     before = statuses(asked)
     files = tree(asked.out / "tiles")
@@ -184,14 +239,10 @@ def _small(plain: Any) -> Any:
 def test_a_part_that_cannot_be_written_is_not_said_to_be(
     asked: RelabelOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = storage.write_file
+    def full(folder: OutputFolder, name: str, content: bytes) -> None:
+        raise OutputError(f"{name}: cannot be written: No space left on device")
 
-    def full(file: storage.Location, content: bytes) -> None:
-        if file.name.endswith(".parquet"):
-            raise OutputError(f"{file}: cannot be written: No space left on device")
-        plain(file, content)
-
-    monkeypatch.setattr(storage, "write_file", full)
+    monkeypatch.setattr(OutputFolder, "write", full)
     with pytest.raises(OutputError, match="No space left"):
         list(relabel(asked))
     assert manifest_lines(asked.out) == []
@@ -217,15 +268,15 @@ def test_files_of_others_are_left_alone(asked: RelabelOptions) -> None:
     assert (asked.out / "tiles" / "mine.parquet").read_bytes() == before
 
 
-def test_a_writer_waits_until_there_are_enough() -> None:
-    """What is skipped or failed keeps its place in the order."""
+def test_what_is_not_drawn_is_recorded_at_once() -> None:
+    """So that a run over finished images holds none of them."""
     plan = make_plan(RelabelOptions(sources=(EXAMPLES,), out=Path("nowhere"), write="parquet"))
     seen: list[str] = []
     outcomes = [ImageOutcome(name, ".").failed("x") for name in "abc"]
-    collected = PartWriter(plan, "run").collect(outcomes, lambda one, name: seen.append(one.path))
-    assert (next(collected).path, seen) == ("a", [])
-    assert [one.path for one in collected] == ["b", "c"]
-    assert seen == ["a", "b", "c"]
+    writer = PartWriter(plan, OutputFolder(plan.out), "run")
+    collected = writer.collect(outcomes, lambda one, name: seen.append(one.path))
+    assert [one.path for one in collected] == ["a", "b", "c"]
+    assert seen == ["a", "b", "c"]  # of which nothing had to be waited for
 
 
 def test_the_command_line_makes_a_data_set_and_trains_on_it(tmp_path: Path) -> None:

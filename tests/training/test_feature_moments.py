@@ -66,6 +66,17 @@ def test_its_gradient_brings_tiles_to_the_real_moments(off: dict[str, float]) ->
     assert before > 0.02
 
 
+def test_one_image_has_no_distance() -> None:
+    moments, _, _ = after(20)
+    value, distances = moments(*batch(1), *batch(1))
+    assert (bool(value.isfinite()), float(distances)) == (True, 0.0)
+
+
+def test_without_features_checkpoints_hold_nothing_of_it() -> None:
+    assert FeatureMoments(CLASSES, ()).state_dict() == {}
+    assert len(FeatureMoments(CLASSES, SIZES).state_dict()) == 3
+
+
 def test_the_window_forgets() -> None:
     moments, _, _ = after(60, shift=3.0)
     for _ in range(100):

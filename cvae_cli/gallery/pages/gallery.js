@@ -153,6 +153,15 @@ const cvae = (() => {
     if (row[REASON]) element.append(make("p", row[STATUS] === FAILED ? "why" : "soft", row[REASON]));
     for (const warning of row[WARNINGS]) element.append(make("p", "doubt", warning));
     if (row[STATUS] === FAILED || (!row[TILES].length && !row[SHOWN])) return element;
+    if (row[GRID] && !SETUP.boxes[row[TILES].length]) {
+      // Where its tiles are in it is not known.
+      const whole = make("img", "wide");
+      whole.loading = "lazy";
+      whole.alt = "the original and its tiles";
+      whole.src = row[GRID];
+      element.append(whole);
+      return element;
+    }
     const strip = make("ul", "strip");
     const target = $("target").value, verdict = $("verdict").value;
     const own = make("li", "own");
