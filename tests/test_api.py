@@ -137,12 +137,17 @@ def test_mistakes_are_said(mnist: Model) -> None:
         load_model("nowhere")
 
 
-def test_training_and_measuring(marks: Path, tmp_path: Path) -> None:
+def test_a_model_is_trained(marks: Path, tmp_path: Path) -> None:
     result = train(marks, epochs=1, out=str(tmp_path / "run"), device="cpu")
     assert result.weights is not None
-    model = load_model(result.weights, device="cpu")
-    assert model.classes == ("bar", "cross", "ring")
+    assert load_model(result.weights, device="cpu").classes == ("bar", "cross", "ring")
+
+
+def test_a_model_is_measured(data_dir: Path, bars_judge: Path) -> None:
+    seen: list[str] = []
     found = evaluate(
-        str(result.weights), str(marks), judge=str(tmp_path / "judge.safetensors"), limit=10, device="cpu"
-    )
-    assert found.images == 10
+        "mnist", data_dir=str(data_dir), judge=str(bars_judge), limit=20, device="cpu",
+        progress=lambda step, done, total: seen.append(step),
+    )  # fmt: skip
+    assert found.images == 20
+    assert "realism" in seen

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from cvae_cli.outcomes import Exit, ImageOutcome, Report, Status
+from cvae_cli.outcomes import Exit, ImageOutcome, Output, Report, Status
 
 FOUND = ImageOutcome("a.png", "imgs", label="7", label_source="folder", targets=("1", "2"))
 
@@ -20,7 +20,7 @@ def test_an_outcome_is_replaced_never_changed() -> None:
 
 def test_a_line_of_the_manifest_has_every_field() -> None:
     outcome = ImageOutcome(
-        "a.png", "imgs", "done", "", "7", "predict", 0.987654, ("1", "2"), ("a.png",), {"size": [28, 28]},
+        "a.png", "imgs", "done", "", "7", "predict", 0.987654, ("1", "2"), (Output("tile", "a.png", "1"),), {"size": [28, 28]},
         {"1": 0.5, "2": 0.25}, ("2",), {"1": 0.5, "2": 0.001}, ("2",), (), ("uneven background",),
     )  # fmt: skip
     line = outcome.to_dict()
@@ -30,6 +30,8 @@ def test_a_line_of_the_manifest_has_every_field() -> None:
     assert line["judged_wrong"] == ["2"]
     assert line["judged_odd"] == ["2"]
     assert line["left_out"] == []
+    assert line["outputs"] == [{"role": "tile", "path": "a.png", "target": "1"}]
+    assert (outcome.paths, ImageOutcome.from_dict(line).outputs) == (("a.png",), outcome.outputs)
     assert json.loads(json.dumps(line)) == line
 
 
