@@ -20,7 +20,8 @@ def test_an_outcome_is_replaced_never_changed() -> None:
 
 def test_a_line_of_the_manifest_has_every_field() -> None:
     outcome = ImageOutcome(
-        "a.png", "imgs", "done", "", "7", "predict", 0.987654, ("1", "2"), (Output("tile", "a.png", "1"),), {"size": [28, 28]},
+        "a.png", "imgs", "done", "", "7", "predict", 0.987654, ("1", "2"), (Output("tile", "a.png", "1"),),
+        {"size": [28, 28]},
         {"1": 0.5, "2": 0.25}, ("2",), {"1": 0.5, "2": 0.001}, ("2",), (), ("uneven background",),
     )  # fmt: skip
     line = outcome.to_dict()
