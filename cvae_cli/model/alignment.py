@@ -28,8 +28,11 @@ class LatentAlignment(nn.Module):
         self.to_shared: Tensor
         self.from_shared: Tensor
         self.register_buffer("class_mean", torch.zeros(num_classes, latent_dim))
-        self.register_buffer("to_shared", torch.eye(latent_dim).repeat(num_classes, 1, 1))
-        self.register_buffer("from_shared", torch.eye(latent_dim).repeat(num_classes, 1, 1))
+        for name in ("to_shared", "from_shared"):
+            # Not torch.eye, which on the meta device would import half of torch.
+            identity = torch.zeros(num_classes, latent_dim, latent_dim)
+            identity.diagonal(dim1=1, dim2=2).fill_(1.0)
+            self.register_buffer(name, identity)
 
     def forward(self, mu: Tensor, y: Tensor) -> Tensor:
         """Encoder latents (B, Z) of labels (B,) to the shared space, (B, Z) float32."""

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cvae_cli import storage
 from cvae_cli.errors import WeightsError
@@ -78,7 +79,7 @@ def load_network(file: Location, raw: dict[str, Any], build: Callable[[], Networ
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError(f"{file}: not a valid safetensors file: {error}") from error
     # The meta device holds shapes only: a spec of absurd sizes allocates nothing.
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutInitialisation():
         network = build()
     expected = {_name_in_file(name): (name, value) for name, value in _stored_tensors(network).items()}
     for name in sorted(expected.keys() | tensors.keys()):
@@ -94,6 +95,21 @@ def load_network(file: Location, raw: dict[str, Any], build: Callable[[], Networ
     filled = {name: tensors[stored].float() for stored, (name, _) in expected.items()}
     network.load_state_dict(filled, assign=True)
     return network.eval()
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Leaves out the initial weights of layers, which are replaced anyway.
+
+    Drawing them on the meta device imports torch's compiler: a second, for nothing.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs.get("tensor", args[0] if args else None)
+        return func(*args, **kwargs)
 
 
 def _stored_tensors(network: nn.Module) -> dict[str, Tensor]:

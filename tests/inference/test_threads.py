@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
 
-from cvae_cli.inference.threads import default_workers, one_core_per_thread
+from cvae_cli.inference import threads
+from cvae_cli.inference.threads import cpu_quota, default_workers, one_core_per_thread
 
 
 def test_each_thread_has_one_core_and_the_number_comes_back() -> None:
@@ -29,6 +31,7 @@ def test_each_thread_has_one_core_and_the_number_comes_back() -> None:
 def test_a_worker_for_each_processor_that_may_be_used(
     monkeypatch: pytest.MonkeyPatch, processors: int, workers: int
 ) -> None:
+    monkeypatch.setattr(threads, "cpu_quota", lambda: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)), raising=False)
     assert default_workers() == workers
     monkeypatch.delattr(os, "sched_getaffinity")
@@ -36,3 +39,59 @@ def test_a_worker_for_each_processor_that_may_be_used(
     assert default_workers() == workers
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert default_workers() == 2
+
+
+@pytest.mark.parametrize(("quota", "workers"), [(None, 12), (0.5, 2), (2.5, 3), (40.0, 12)])
+def test_a_container_that_may_use_less_has_fewer(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, workers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
+    assert default_workers() == workers
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quota"),
+    [
+        ("0::/", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/", {"cpu.max": "max 100000"}, None),
+        ("0::/", {}, None),
+        (
+            "0::/a/b",
+            {"cpu.max": "max 100000", "a/cpu.max": "400000 100000", "a/b/cpu.max": "50000 100000"},
+            0.5,
+        ),
+        (
+            "0::/a/b",
+            {"cpu.max": "max 100000", "a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"},
+            2.0,
+        ),
+        # The path of the host, which a container does not see.
+        ("0::/docker/123", {"cpu.max": "300000 100000"}, 3.0),
+        ("0::/", {"cpu.max": "what 100000"}, None),
+        (
+            "12:memory:/x\n4:cpu,cpuacct:/x\n0::/",
+            {"cpu/x/cpu.cfs_quota_us": "250000", "cpu/x/cpu.cfs_period_us": "100000"},
+            2.5,
+        ),
+        ("4:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("nothing", {"cpu.max": "150000 100000"}, None),
+        (None, {"cpu.max": "150000 100000"}, None),
+    ],
+)
+def test_the_quota_of_a_container_is_that_of_its_control_groups(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    own: str | None,
+    files: dict[str, str],
+    quota: float | None,
+) -> None:
+    monkeypatch.setattr(threads, "_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(threads, "_OWN_GROUPS", tmp_path / "own")
+    if own is not None:
+        (tmp_path / "own").write_text(own + "\n")
+    for name, text in files.items():
+        file = tmp_path / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    assert cpu_quota() == quota
