@@ -3,8 +3,8 @@
     python benchmarks/same_pictures.py OLD/bin/cvae NEW/bin/cvae --data-dir data
 
 Runs both on the examples and on 500 test images of each shipped model (of those whose data set is
-there), and compares every picture, every manifest (but for the times of the run), and the exit codes. Exits with 1 where they differ.
-It is meant for changes that should not change what is drawn.
+there), and compares every picture, every manifest (but for the times of the run), and the exit codes.
+Exits with 1 where they differ. It is meant for changes that should not change what is drawn.
 """
 
 from __future__ import annotations
