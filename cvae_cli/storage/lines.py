@@ -19,7 +19,29 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 
-class LocalLines:
+class _Lines:
+    """A stream of lines, of which the first can be written again."""
+
+    _stream: IO[str]
+    _first_length = 0
+
+    def write(self, line: str) -> None:
+        """Add a line, without its line break. Raises OSError."""
+        self._first_length = self._first_length or len(line.encode())
+        self._stream.write(line + "\n")
+
+    def rewrite_first(self, line: str) -> None:
+        """Replace the first line, which was at least as long, before closing. Raises OSError."""
+        content = line.encode()
+        if len(content) > self._first_length:
+            raise ValueError("the first line was shorter")
+        self._stream.flush()
+        self._stream.seek(0)
+        self._stream.write(line + " " * (self._first_length - len(content)))
+        self._stream.flush()
+
+
+class LocalLines(_Lines):
     """A file of lines that appears under its name when it is closed.
 
     Until then the file is ``NAME.part``. A second process that writes to the same name at the same
@@ -31,16 +53,6 @@ class LocalLines:
         self.file = file
         self.partial = file.with_name(f"{file.name}.part")
         self._stream = self._open_locked() or self._open_hidden()
-        self._first = 0
-
-    def write(self, line: str) -> None:
-        """Add a line, without its line break. Raises OSError."""
-        self._first = self._first or len(line.encode())
-        self._stream.write(line + "\n")
-
-    def rewrite_first(self, line: str) -> None:
-        """Replace the first line, which was at least as long, before closing. Raises OSError."""
-        _rewrite_first(self._stream, line, self._first)
 
     def close(self) -> None:
         """Give the file its name. Raises OSError."""
@@ -97,25 +109,15 @@ class LocalLines:
         return open(self.partial, mode, encoding="utf-8", newline="\n", buffering=1, opener=opener)
 
 
-class RemoteLines:
+class RemoteLines(_Lines):
     """A file of lines that appears, whole, under its name when it is closed; until then it is kept here."""
 
     def __init__(self, file: RemotePath) -> None:
         """Open the stream. Raises OSError."""
         self.file = file
-        self._stream: IO[str] = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed in close
+        self._stream = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed in close
             "w", encoding="utf-8", newline="\n", delete=False
         )
-        self._first = 0
-
-    def write(self, line: str) -> None:
-        """Add a line, without its line break. Raises OSError."""
-        self._first = self._first or len(line.encode())
-        self._stream.write(line + "\n")
-
-    def rewrite_first(self, line: str) -> None:
-        """Replace the first line, which was at least as long, before closing. Raises OSError."""
-        _rewrite_first(self._stream, line, self._first)
 
     def close(self) -> None:
         """Give the file its name. Raises OSError."""
@@ -124,13 +126,3 @@ class RemoteLines:
             remote.put_file(self.file, self._stream.name)
         finally:
             local.remove(Path(self._stream.name))
-
-
-def _rewrite_first(stream: IO[str], line: str, length: int) -> None:
-    content = line.encode()
-    if len(content) > length:
-        raise ValueError("the first line was shorter")
-    stream.flush()
-    stream.seek(0)
-    stream.write(line + " " * (length - len(content)))
-    stream.flush()

@@ -53,3 +53,15 @@ def test_a_hidden_stream_survives_that_another_run_starts(
     first.close()
     assert cleared
     assert sorted(os.listdir(tmp_path)) == ["a"]
+
+
+def test_the_first_line_can_be_written_again(tmp_path: Path) -> None:
+    lines = LocalLines(tmp_path / "m")
+    lines.write("\N{LATIN SMALL LETTER A WITH DIAERESIS} and room    ")
+    lines.write("second")
+    with pytest.raises(ValueError, match="was shorter"):
+        lines.rewrite_first("x" * 100)
+    lines.rewrite_first("now")
+    lines.close()
+    first, second = (tmp_path / "m").read_text().splitlines()
+    assert (first.rstrip(), second) == ("now", "second")
