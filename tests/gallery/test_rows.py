@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cvae_cli import storage
-from cvae_cli.gallery.rows import Links, Summary, as_script, row_of, url_of_output, verdict_of
+from cvae_cli.gallery.rows import SURE, Links, Summary, as_script, row_of, url_of_output, verdict_of
+from cvae_cli.judge import predict
 from cvae_cli.outcomes import ImageOutcome, Output
 
 KNOWN = ImageOutcome(
@@ -87,6 +88,10 @@ def test_a_script_cannot_be_left(tmp_path: Path) -> None:
     text = as_script(row_of(replace(KNOWN, path="</script><!--\u2028.png"), ("0",), Links(tmp_path)))
     assert "<" not in text
     assert text.isascii()
+
+
+def test_sure_means_the_same_as_below_the_tiles_of_a_grid() -> None:
+    assert SURE == predict.SURE
 
 
 def test_counts_are_of_all_images() -> None:

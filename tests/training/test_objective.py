@@ -90,6 +90,30 @@ def test_no_step_waits_for_the_device(recipe: Recipe) -> None:
         assert waits.found == []
 
 
+@pytest.mark.parametrize(
+    "eyes", ["classifier", pytest.param("imagenet", marks=needs_eyes)], ids=["own eyes", "ImageNet's eyes"]
+)
+def test_moments_and_distances_teach_the_decoder_alone(eyes: str) -> None:
+    recipe = seen_with(replace(PHOTOS, loss=replace(PHOTOS.loss, moments=10.0, distances=3.0)), eyes)
+    objective = build(recipe)
+    assert objective.feature_moments.sizes
+    images, y = images_of(recipe, 40)
+    for _ in range(40):  # until every class has been seen often enough
+        terms = objective.training_terms(images, y)
+    with Waits() as waits:
+        terms = objective.training_terms(images, y)
+    assert waits.found == []
+    for name in ("moments", "distances"):
+        assert float(terms[name].detach()) > 0.0
+    before = float((terms["loss"] - 10.0 * terms["moments"] - 3.0 * terms["distances"]).detach())
+    assert before < float(terms["loss"].detach())
+    networks = objective.networks
+    networks.zero_grad()
+    (terms["moments"] + terms["distances"]).backward()
+    assert all(value.grad is None for value in networks.model.classifier.parameters())
+    assert any(value.grad is not None and value.grad.any() for value in networks.model.decoder.parameters())
+
+
 def test_without_their_maps_images_are_drawn_from_the_vector_alone() -> None:
     recipe = replace(DIGITS, map_dropout=1.0)
     objective = build(recipe)
