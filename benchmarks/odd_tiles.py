@@ -26,8 +26,8 @@ from cvae_cli.data import datasets
 from cvae_cli.images.discover import iter_images
 from cvae_cli.images.load import load_image
 from cvae_cli.inference.relabeller import Relabeller
-from cvae_cli.judge.bank import ODD
 from cvae_cli.judge.files import find_judge
+from cvae_cli.judge.marks import ODD
 from cvae_cli.judge.predict import Judge, Predictions
 from cvae_cli.model import registry
 from cvae_cli.relabelling.labels import LabelRule

@@ -75,6 +75,14 @@ _OUT_VARIABLE = "CVAE_TRAIN_OUT"
     "ones. Its classifier is trained anew, unless the model was trained on the same images.",
 )
 @click.option(
+    "--distill",
+    type=options.Text(),
+    metavar="NAME|FILE",
+    shell_complete=completion.models,
+    help="Teach a fast decoder of tiles to draw what this model draws; all else of the model stays as it is. "
+    "For digits, clothes and small grey images.",
+)
+@click.option(
     "--epochs",
     type=click.IntRange(1),
     help="Passes over the training images.  [default: the recipe's: 30; 50 for --arch resnet18 on mnist]",
@@ -248,7 +256,7 @@ class _Observer:
             minutes = (time.monotonic() - self.began) / _TIMED_STEPS * (total - done) / 60
             self.console.print(f"this will take about {_duration(minutes)}", markup=False)
         if self.display.live:
-            names = ("recon_loss", "kl", "target")
+            names = ("imitation", "recon_loss", "kl", "target")
             losses = "  ".join(f"{name} {terms[name]:.3g}" for name in names if name in terms)
             self.display.update("all epochs", done, total)
             title = f"epoch {epoch + 1}/{self.epochs}"
@@ -261,7 +269,7 @@ class _Observer:
             left = (total - done) / max(speed, 1e-6)
             self.console.print(
                 f"epoch {epoch + 1}/{self.epochs}, step {step}/{self.steps}: "
-                f"elbo {terms.get('elbo', float('nan')):.1f}, about {left / 60:.0f} min left",
+                f"{_told(terms)}, about {left / 60:.0f} min left",
                 markup=False,
             )
 
@@ -271,9 +279,16 @@ class _Observer:
                 f"epoch {epoch + 1:3d}/{self.epochs}  elbo {metrics['elbo']:8.2f}  "
                 f"recon_loss {metrics['recon_loss']:7.2f}  kl {metrics['kl']:5.2f}  "
                 f"effectiveness {metrics['effectiveness']:6.2%}  label effect {metrics['label_effect']:5.1f}"
+                + (f"  imitation {metrics['imitation']:.2f}" if "imitation" in metrics else "")
                 + ("  (best)" if best else ""),
                 markup=False,
             )
+
+
+def _told(terms: dict[str, float]) -> str:
+    """The one term that a line has room for."""
+    name = "elbo" if "elbo" in terms else "imitation"
+    return f"{name} {terms.get(name, float('nan')):.1f}"
 
 
 def _duration(minutes: float) -> str:

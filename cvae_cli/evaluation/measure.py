@@ -14,7 +14,7 @@ from cvae_cli.evaluation.report import Better, Metric, Unit
 from cvae_cli.evaluation.tiles import CYCLES, Progress, Tiles, draw_all
 from cvae_cli.evaluation.truth import Truth, measure_references
 from cvae_cli.inference.relabeller import Relabeller
-from cvae_cli.judge.bank import ODD
+from cvae_cli.judge.marks import ODD
 from cvae_cli.judge.predict import Judge, Predictions
 
 _ROUNDS = 9

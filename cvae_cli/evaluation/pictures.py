@@ -18,7 +18,7 @@ from cvae_cli.images.grid import Layout
 from cvae_cli.images.output import OutputFolder, check_not_foreign, is_foreign
 from cvae_cli.images.png import encode_png
 from cvae_cli.inference.relabeller import Relabeller
-from cvae_cli.judge.predict import percent
+from cvae_cli.judge.marks import percent
 
 PICTURES = ("heat-map.png", "worst.png", "median.png", "random.png", "style.png")
 """What is written to ``--out``."""

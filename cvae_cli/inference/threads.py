@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from cvae_cli import storage
 
 _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -23,6 +21,8 @@ def one_core_per_thread() -> Iterator[Callable[[], None]]:
     Yields:
         A function that each thread calls once, before it runs a network.
     """
+    import torch  # not before there is something to compute
+
     before = torch.get_num_threads()
     try:
         yield lambda: torch.set_num_threads(1)

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 NEIGHBOURS = 5
-ODD = 0.01
-"""Realism below which a tile is marked as odd: it lies beyond the 99th percentile of real images."""
 LEVELS = 1001
 """Quantiles that are kept of real images, evenly spaced from 0 to 1."""
 _PER_CLASS, _VALUES = 400, 700_000

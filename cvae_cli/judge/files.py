@@ -7,7 +7,7 @@ from typing import Any
 
 from cvae_cli import storage
 from cvae_cli.errors import UserError, WeightsError
-from cvae_cli.judge.network import JudgeSpec
+from cvae_cli.judge.spec import JudgeSpec
 from cvae_cli.model import registry
 from cvae_cli.model.registry import ModelCard
 from cvae_cli.storage import Location

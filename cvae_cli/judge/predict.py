@@ -1,8 +1,7 @@
-"""A loaded judge at work, and how what it predicts is shown below a tile."""
+"""A loaded judge at work."""
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,18 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from cvae_cli.errors import UserError
-from cvae_cli.images.captions import Mark
 from cvae_cli.inference.batching import AdaptiveBatcher
-from cvae_cli.judge.bank import ODD
 from cvae_cli.judge.files import NO_BANK, read_judge
 from cvae_cli.judge.network import JudgeNetwork
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import images_at_once
 from cvae_cli.model.device import resolve_device, use_full_fp32
 from cvae_cli.storage import Location
-
-SURE = 0.9
-"""Probability of the target from which a tile is marked as sure."""
 
 
 class Predictions(NamedTuple):
@@ -110,27 +104,3 @@ class Judge:
 
         parts = zip(*self._batches.run(len(images), predict_batch), strict=True)
         return Predictions(*(np.concatenate(part) for part in parts))
-
-
-def mark(
-    probabilities: NDArray[np.float32], target: int, classes: tuple[str, ...], realism: float | None = None
-) -> Mark:
-    """What the judge predicts for one tile, as it is shown below it.
-
-    Args:
-        probabilities: (K,).
-        target: index of the class that the tile should show.
-        classes: the K names.
-        realism: of the tile; ``None`` where the judge has no bank.
-    """
-    predicted, share = int(probabilities.argmax()), float(probabilities[target])
-    if predicted != target:
-        return Mark("wrong", f"reads {classes[predicted]}")
-    if realism is not None and realism < ODD:
-        return Mark("odd", f"odd {percent(share)}")
-    return Mark("sure" if share >= SURE else "unsure", percent(share))
-
-
-def percent(share: float) -> str:
-    """A share as a whole percentage, never rounded up to 100."""
-    return f"{min(99, math.floor(100 * share))}%" if share >= 0.01 else "<1%"

@@ -20,8 +20,9 @@ from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.judge.bank import fill_bank, split_images
 from cvae_cli.judge.blemishes import WIDTHS, count_steps, train_blemishes
 from cvae_cli.judge.files import KIND
-from cvae_cli.judge.network import JudgeNetwork, JudgeSpec
+from cvae_cli.judge.network import JudgeNetwork
 from cvae_cli.judge.predict import Judge
+from cvae_cli.judge.spec import JudgeSpec
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import images_at_once
 from cvae_cli.model.device import bf16_is_fast, resolve_device, use_full_fp32

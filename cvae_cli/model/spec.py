@@ -26,6 +26,7 @@ _KIND_IN_FILE = {ImageKind.PHOTOGRAPHS: "colours"}
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "arch": ("compact", "residual", "resnet18"),
+    "auto_precision": ("fp32", "tiles", "bf16"),
     "classifier": ("strided", "whitened"),
     "channels": (1, 3),
     "likelihood": ("bernoulli", "laplace", "gaussian"),
@@ -87,6 +88,9 @@ class ModelSpec:
         latent_norm: norm of an image's latent vector, in the space that all classes share, above which its
             tiles are drawn from the vector shrunk to it: what no training image has, the decoder has not
             learned to draw; ``None`` for no limit.
+        tile_widths: units of the hidden layers of a decoder of matrix products, which draws tiles
+            (:mod:`cvae_cli.model.tile_decoder`); empty where the decoder that draws reconstructions draws
+            tiles, too.
         label_dim: length of the learned embedding of a label.
         classifier: the network that reads the label of images that come without one: ``strided``, one of
             strided convolutions; ``whitened``, that of :mod:`cvae_cli.model.whitened`, for photographs.
@@ -96,6 +100,9 @@ class ModelSpec:
         arch: the networks: ``compact``, one convolution per scale, for strokes; ``residual``, two with
             normalisation in the decoder, and a deeper classifier, for photographs; ``resnet18``, those
             of the prior work, which need lightning-bolts.
+        auto_precision: what ``--precision auto`` is where bfloat16 is fast, as it was measured to be right
+            (:mod:`cvae_cli.model.precision`): ``fp32``; ``tiles``, bfloat16 in the decoder of tiles
+            only; ``bf16``.
         likelihood: the distribution of a pixel given ``z`` and ``y``: ``bernoulli`` for strokes,
             ``laplace`` with one learned scale for photographs; ``gaussian``, also with one, as in
             the prior work.
@@ -123,12 +130,14 @@ class ModelSpec:
     latent_maps: tuple[int, ...] = ()
     map_carry: float = 0.0
     latent_norm: float | None = None
+    tile_widths: tuple[int, ...] = ()
     label_dim: int = 16
     decoder_widths: tuple[int, ...] = ()
     classifier: str = "strided"
     classifier_width: int = 32
     label_temperature: float = 1.0
     arch: str = "compact"
+    auto_precision: str = "fp32"
     likelihood: str = "bernoulli"
     label_in_encoder: bool = True
     label_in_decoder: bool = True
@@ -168,6 +177,12 @@ class ModelSpec:
             raise WeightsError("spec: latent_maps must be two whole numbers from 1 to 64, or none")
         if not isinstance(self.map_carry, (int, float)) or not 0 <= self.map_carry <= 1:
             raise WeightsError("spec: map_carry must be a number from 0 to 1")
+        if len(self.tile_widths) > 8 or not all(type(w) is int and 1 <= w <= 4096 for w in self.tile_widths):
+            raise WeightsError("spec: tile_widths must be up to eight whole numbers from 1 to 4096, or none")
+        if self.tile_widths and (self.arch != "compact" or self.map_carry):
+            raise WeightsError("spec: tile_widths are for arch 'compact' with a map_carry of 0")
+        if self.auto_precision == "tiles" and not self.tile_widths:
+            raise WeightsError("spec: auto_precision is 'tiles', but there are no tile_widths")
         if self.latent_norm is not None and not (
             isinstance(self.latent_norm, (int, float)) and 0 < self.latent_norm < 1e6
         ):
@@ -221,7 +236,7 @@ class ModelSpec:
             raise WeightsError(f"spec: unknown field {unknown[0]!r} (made by a newer cvae?)")
         if "classes" not in raw:
             raise WeightsError("spec: no classes")
-        for key in ("classes", "widths", "decoder_widths", "latent_maps"):
+        for key in ("classes", "widths", "decoder_widths", "latent_maps", "tile_widths"):
             if key in raw and not isinstance(raw[key], list):
                 raise WeightsError(f"spec: {key} must be a list")
         values = {key: value for key, value in raw.items() if key != "style"}

@@ -14,6 +14,7 @@ from cvae_cli.model.classifiers import make_classifier
 from cvae_cli.model.latent_maps import Given, Inferred, Latent, map_shapes
 from cvae_cli.model.losses import bernoulli_nll, gaussian_nll, laplace_nll
 from cvae_cli.model.spec import ModelSpec
+from cvae_cli.model.tile_decoder import TileDecoder
 from cvae_cli.model.whitened import WhitenedClassifier
 
 
@@ -36,6 +37,9 @@ class ConditionalVAE(nn.Module):
     With latent maps (:mod:`cvae_cli.model.latent_maps`) it is a hierarchy of three levels: the vector, and
     maps at twice and at four times the coarsest feature maps.
 
+    Where the spec has ``tile_widths``, ``tiles`` draws what is not an image's own label, many times as fast
+    as the decoder.
+
     Latent vectors of all labels share a mean and nearly share a covariance (:class:`LatentAlignment`): a
     latent says where an image lies among those of its class.
     """
@@ -54,6 +58,7 @@ class ConditionalVAE(nn.Module):
         else:
             self.encoder = Encoder(spec)
             self.decoder = Decoder(spec) if spec.arch == "compact" else ResidualDecoder(spec)
+        self.tiles = TileDecoder(spec) if spec.tile_widths else None
         self.classifier = make_classifier(spec)
         self.alignment = LatentAlignment(spec.num_classes, spec.latent_dim)
         if spec.likelihood != "bernoulli":
@@ -127,6 +132,8 @@ class ConditionalVAE(nn.Module):
         Returns:
             (B, T, C, H, W) in [0, 1].
         """
+        if self.tiles is not None:
+            return self._relabel_fast(latent, y, targets)
         batch, count = targets.shape
         z = latent.z[:, None, :].expand(-1, count, -1)
         share = torch.ones_like(targets, dtype=torch.float32)
@@ -139,6 +146,19 @@ class ConditionalVAE(nn.Module):
         maps = [(each[:, None] * share[:, :, None, None, None]).flatten(0, 1) for each in latent.maps]
         tiles = self.decode(z, targets.reshape(-1), maps)
         return tiles.unflatten(0, (batch, count))
+
+    def _relabel_fast(self, latent: Latent, y: Tensor | None, targets: Tensor) -> Tensor:
+        """As :meth:`relabel`, all but the images' own labels by the decoder of tiles."""
+        assert self.tiles is not None
+        batch, count = targets.shape
+        z = latent.z if y is None else latent.z * self.latent_scale(latent.z)[:, None]
+        each, every = z[:, None, :].expand(-1, count, -1).reshape(batch * count, -1), targets.reshape(-1)
+        logits = self.tiles(self.alignment.inverse(each, every), every)
+        tiles = torch.sigmoid(logits).unflatten(0, (batch, count))
+        if y is None or not (own := targets == y[:, None]).any():
+            return tiles
+        itself = self.decode(latent.z, y, latent.maps).to(tiles.dtype)
+        return torch.where(own[:, :, None, None, None], itself[:, None], tiles)
 
     def latent_scale(self, z: Tensor) -> Tensor:
         """What latent vectors (B, Z) are multiplied by under another label: (B,), 1 but for the longest."""

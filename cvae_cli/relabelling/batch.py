@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.prepare import LoadedImage
-from cvae_cli.inference.relabeller import Relabeller
-from cvae_cli.judge.predict import Judge
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.labels import Label
 from cvae_cli.relabelling.plan import RelabelPlan
+
+if TYPE_CHECKING:
+    from cvae_cli.inference.relabeller import Relabeller
+    from cvae_cli.judge.predict import Judge
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae_cli.images.captions import Mark
-from cvae_cli.judge.bank import ODD
-from cvae_cli.judge.predict import mark
+from cvae_cli.judge.marks import ODD, mark
 
 
 @dataclass(frozen=True)

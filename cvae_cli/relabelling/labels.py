@@ -44,6 +44,7 @@ _NEAR = 0.8
 """Likeness (``difflib``) from which a folder's name may be a misspelt class."""
 
 
+@lru_cache(maxsize=4096)
 def class_index(name: str, classes: tuple[str, ...]) -> int | None:
     """The index of a class by its name; ``None`` if there is none, or if several would fit.
 

@@ -9,7 +9,6 @@ from itertools import chain
 from typing import TypeVar
 
 _In = TypeVar("_In")
-_Mid = TypeVar("_Mid")
 _Out = TypeVar("_Out")
 
 
@@ -34,7 +33,7 @@ def ordered_map(
 
 
 def group(
-    items: Iterable[_In], size: int, *, counts: Callable[[_In], bool], limit: int
+    items: Iterable[_In], size: int, *, counts: Callable[[_In], bool], limit: int, first: int | None = None
 ) -> Iterator[list[_In]]:
     """Consecutive items in groups that each hold ``size`` items that count.
 
@@ -43,49 +42,46 @@ def group(
         size: of a group; the last one may have fewer.
         counts: which items count.
         limit: most items in a group, so that a long stretch of others does not hold up the rest.
+        first: size of the first group, if it is smaller; those after it are twice as large each time.
     """
+    wanted = min(size, first or size)
     current: list[_In] = []
     counted = 0
     for item in items:
         current.append(item)
         counted += counts(item)
-        if counted == size or len(current) == limit:
+        if counted == wanted or len(current) == limit:
             yield current
             current, counted = [], 0
+            wanted = min(size, 2 * wanted)
     if current:
         yield current
 
 
 def grouped_map(
     pool: Executor,
-    first: Callable[[_In], _Mid],
-    second_pool: Executor,
-    second: Callable[[list[_Mid]], list[_Out]],
+    work: Callable[[list[_In]], list[_Out]],
     items: Iterable[_In],
     *,
     size: int,
-    counts: Callable[[_Mid], bool],
-    workers: int,
+    counts: Callable[[_In], bool],
+    ahead: int,
+    first: int | None = None,
 ) -> Iterator[_Out]:
-    """``first`` on single items, then ``second`` on groups of what it returns; results in order.
+    """``work`` on groups of items, in order: to hand over each by itself costs more than some work takes.
 
     Args:
-        pool: does the first step.
-        first: such as loading an image.
-        second_pool: does the second step; it may be the same pool.
-        second: such as drawing a batch; it returns one result for each item of a group.
+        pool: where the work is done.
+        work: such as drawing a batch; it returns one result for each item of a group.
         items: taken only as they are needed.
         size: number of items that count in a group.
-        counts: which of the first step's results count.
-        workers: number of threads that do the second step.
+        counts: which items count.
+        ahead: most groups in flight at once.
+        first: size of the first group: see :func:`group`.
     """
-    ahead = workers + _GROUPS_WAITING
-    middle = ordered_map(pool, first, items, ahead=ahead * size)
-    groups = group(middle, size, counts=counts, limit=_GROUP_LIMIT * size)
-    return chain.from_iterable(ordered_map(second_pool, second, groups, ahead=ahead))
+    groups = group(items, size, counts=counts, limit=_GROUP_LIMIT * size, first=first)
+    return chain.from_iterable(ordered_map(pool, work, groups, ahead=ahead))
 
 
-_GROUPS_WAITING = 2
-"""Groups in flight beside those that are being worked on."""
 _GROUP_LIMIT = 16
 """A group holds at most this many times ``size`` items."""

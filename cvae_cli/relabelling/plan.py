@@ -18,7 +18,6 @@ from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.naming import class_folders, printable
 from cvae_cli.images.output import check_replaceable
 from cvae_cli.images.prepare import Fit, Invert
-from cvae_cli.inference.relabeller import resolve_precision
 from cvae_cli.judge.files import NO_BANK, find_judge, read_judge
 from cvae_cli.model import registry
 from cvae_cli.model.registry import ModelCard
@@ -53,7 +52,7 @@ class RelabelPlan:
         parquet: whether tiles are written as rows of Parquet files, and nothing else.
         invert: ``auto``, ``always`` or ``never``.
         fit: ``auto``, ``pad``, ``crop`` or ``stretch``.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         judge_file: the judge's ``.safetensors`` file; ``None`` without a check.
         judge_sha256: of its weights.
         min_confidence: as ``--min-confidence``.
@@ -148,6 +147,11 @@ class RelabelPlan:
             remedy="move it" if ref.source == "-" else "move it, or add --overwrite",
         )
 
+    @property
+    def _meant_precision(self) -> str:
+        """The precision as pictures depend on it: ``auto`` draws the same everywhere, as measured."""
+        return "fp32" if (self.precision, self.spec.auto_precision) == ("auto", "fp32") else self.precision
+
     def fingerprint(self, ref: ImageRef, sha256: str, label: Label | None) -> str:
         """A hash of everything that decides an image's pictures.
 
@@ -164,7 +168,7 @@ class RelabelPlan:
             "predict" if label is None else [label.index, label.source],
             list(self.targets),
             self.invert,
-            self.precision,
+            self._meant_precision,
         ]
         if self.judge_sha256 is not None:
             parts.append([self.judge_sha256, self.min_confidence])
@@ -214,7 +218,7 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
         parquet=options.write == "parquet",
         invert=options.invert,
         fit=options.fit,
-        precision=resolve_precision(options.precision),
+        precision=options.precision,
         judge_file=judge_file,
         judge_sha256=registry.read_metadata(judge_file)["sha256"] if judge_file else None,
         min_confidence=options.min_confidence,

@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain, islice
-from typing import Any
 
 from cvae_cli import __version__, storage
 from cvae_cli.errors import ImageError, UnreachableError
@@ -25,13 +24,17 @@ from cvae_cli.images.naming import printable
 from cvae_cli.images.output import OutputFolder
 from cvae_cli.inference.threads import default_workers, one_core_per_thread
 from cvae_cli.outcomes import ImageOutcome
-from cvae_cli.relabelling.batch import LoadedItem
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.parts import PartWriter, run_name
-from cvae_cli.relabelling.pipeline import grouped_map, ordered_map
+from cvae_cli.relabelling.pipeline import grouped_map
 from cvae_cli.relabelling.plan import RelabelPlan, make_plan
 from cvae_cli.relabelling.render import Rendered
-from cvae_cli.relabelling.worker import Before, Worker, identify
+from cvae_cli.relabelling.worker import Before, Worker, finished_first, identify
+
+_GROUPS_WAITING = 2
+"""Batches in flight beside those that are being worked on."""
+_TOGETHER = 16
+"""Images that a thread loads or writes at once where another one draws them."""
 
 
 def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) -> Iterator[ImageOutcome]:
@@ -65,6 +68,8 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
     folder.create()
     before = Before(plan)
     worker = Worker(plan, folder, before, device=options.device, batch_size=options.batch_size)
+    if not before.has_finished:
+        _ = worker.copies  # loaded at once, since they will be needed: what is wrong with them is said here
     return _run(worker, images, options)
 
 
@@ -140,38 +145,52 @@ def drawn_by(
     worker: Worker, images: Iterator[ImageRef], workers: int
 ) -> Generator[ImageOutcome | Rendered, None, None]:
     """Load, draw and write images in threads; in order, what became of them, or is still to be written."""
-    with one_core_per_thread() as initialise:
-        yield from _drawn(worker, images, workers, initialise)
+    items = finished_first(worker.plan, images, worker.before)
+    # As long as all is finished no model is loaded.
+    for item in items:
+        if isinstance(item, ImageRef):
+            with one_core_per_thread() as initialise:
+                yield from _drawn(worker, chain([item], items), workers, initialise)
+            return
+        yield item
 
 
 def _drawn(
-    worker: Worker, images: Iterator[ImageRef], workers: int, initialise: Callable[[], None]
+    worker: Worker, items: Iterator[ImageRef | ImageOutcome], workers: int, initialise: Callable[[], None]
 ) -> Iterator[ImageOutcome | Rendered]:
     size = worker.relabeller.batch_size
-
-    def is_loaded(item: Any) -> bool:
-        return isinstance(item, LoadedItem)
-
     pool = ThreadPoolExecutor(workers, "cvae", initialise)
     devices = len(worker.copies)
     gpu = ThreadPoolExecutor(devices, "cvae-draw")
     try:
         if worker.relabeller.device.type == "cpu" and devices == 1:
             # Each thread draws batches of its own on one core: threads that share a batch spend much of
-            # their time waiting for each other. It writes them too, as handing over costs more.
+            # their time waiting for each other. It loads and writes them too, as handing over costs more.
+            # The first batches are small, so that all threads have something to do at once.
             yield from grouped_map(
-                pool, worker.load, pool, worker.draw_and_write, images,
-                size=size, counts=is_loaded, workers=workers,
+                pool, worker.relabel, items,
+                size=size, counts=_is_open, ahead=workers + _GROUPS_WAITING, first=1,
             )  # fmt: skip
         else:
-            drawn = grouped_map(
-                pool, worker.load, gpu, worker.draw, images, size=size, counts=is_loaded, workers=devices
+            ahead = workers + _GROUPS_WAITING * size // _TOGETHER
+            loaded = grouped_map(
+                pool, worker.load_all, items, size=_TOGETHER, counts=_is_open, ahead=ahead, first=1
             )
-            yield from ordered_map(pool, worker.write, drawn, ahead=2 * size + workers)
+            drawn = grouped_map(
+                gpu, worker.draw, loaded, size=size, counts=_is_open, ahead=devices + _GROUPS_WAITING
+            )
+            yield from grouped_map(
+                pool, worker.write_all, drawn, size=_TOGETHER, counts=_is_open, ahead=ahead
+            )
     finally:
         # Also when the caller stops early: what was begun is finished, the rest is dropped.
         gpu.shutdown(wait=True, cancel_futures=True)
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _is_open(item: object) -> bool:
+    """Whether there is still something to do for an image."""
+    return not isinstance(item, ImageOutcome)
 
 
 def _plan_all(plan: RelabelPlan, images: Iterator[ImageRef]) -> Iterator[ImageOutcome]:

@@ -20,7 +20,8 @@ from cvae_cli.images.png import encode_png, provenance_in, read_provenance
 from cvae_cli.images.prepare import Fit, Invert
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.files import find_judge
-from cvae_cli.judge.predict import Judge, mark
+from cvae_cli.judge.marks import mark
+from cvae_cli.judge.predict import Judge
 from cvae_cli.model import registry
 from cvae_cli.outcomes import ImageOutcome, Output
 from cvae_cli.relabelling.labels import LabelRule

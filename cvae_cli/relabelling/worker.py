@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cvae_cli import storage
 from cvae_cli.errors import CvaeError, ImageError, UnreachableError
@@ -17,9 +18,6 @@ from cvae_cli.images.load import load_image, read_image
 from cvae_cli.images.naming import printable
 from cvae_cli.images.output import OutputFolder, is_source
 from cvae_cli.images.png import provenance_in, read_provenance
-from cvae_cli.inference.relabeller import Relabeller
-from cvae_cli.judge.predict import Judge
-from cvae_cli.model.device import all_devices
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.batch import LoadedItem, RelabelledItem, relabel_batch
 from cvae_cli.relabelling.earlier import EarlierRuns, Outputs, recorded_outcome
@@ -28,6 +26,10 @@ from cvae_cli.relabelling.parts import EarlierParts, recorded_in_part
 from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.relabelling.render import OWN_CLASS, Rendered, render
 from cvae_cli.relabelling.resume import finished_outcome
+
+if TYPE_CHECKING:
+    from cvae_cli.inference.relabeller import Relabeller
+    from cvae_cli.judge.predict import Judge
 
 OWN_PICTURE = "a grid or sheet that cvae drew"
 
@@ -64,6 +66,13 @@ class Before:
         self.parts = EarlierParts(plan.out, plan.spec.classes) if plan.parquet and look else None
         # Where everything is to be done again, earlier runs do not matter.
         self.runs = EarlierRuns(plan.out) if look and not (plan.overwrite or plan.parquet) else None
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether there may be images that are known to be finished."""
+        if self.parts is not None:
+            return bool(self.parts.found)
+        return self.runs is not None and self.runs.count > 0
 
     def close(self, *, complete: bool = True, changed: bool = True) -> None:
         """Let go of the manifests and parts.
@@ -128,12 +137,23 @@ def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem
     return IdentifiedItem(ref, content, label, fingerprint, outcome)
 
 
+def finished_first(
+    plan: RelabelPlan, images: Iterable[ImageRef], before: Before
+) -> Iterator[ImageRef | ImageOutcome]:
+    """The images, each that manifests say is finished replaced by its outcome; none of them is read."""
+    for ref in images:
+        done = None
+        if not (ref.problem or ref.passed_over):
+            with suppress(UnreachableError):  # whoever loads the image will say so
+                done = recorded(plan, ref, before)
+        yield ref if done is None else done
+
+
 def recorded(
     plan: RelabelPlan, ref: ImageRef, before: Before, version: str | None = None
 ) -> ImageOutcome | None:
     """The outcome of an image that manifests say is finished, without reading it; else ``None``."""
-    has_runs = before.runs is not None and before.runs.count > 0
-    if plan.overwrite or not (has_runs or before.parts):
+    if plan.overwrite or not before.has_finished:
         return None
     version = version or ref.version or storage.version_of(ref.file)
     if before.parts is not None:
@@ -206,7 +226,10 @@ class _Copy(NamedTuple):
 
 
 class Worker:
-    """A plan with its model and judge loaded, on each device of its own: what one process holds."""
+    """A plan with its model and judge, on each device of its own: what one process holds.
+
+    They are loaded, and torch with them, when they are first needed: a run in which all is finished does not.
+    """
 
     def __init__(
         self,
@@ -217,7 +240,7 @@ class Worker:
         device: str = "auto",
         batch_size: int | None = None,
     ) -> None:
-        """Load the model, and the judge if there is a check.
+        """Nothing is loaded yet.
 
         Args:
             plan: of the run.
@@ -225,24 +248,40 @@ class Worker:
             before: what was there.
             device: as ``--device``; where there are several GPUs and none is named, all of them.
             batch_size: images per batch; ``None`` chooses by the device.
+        """
+        self.plan = plan
+        self.folder = folder
+        self.before = before
+        self._device, self._batch_size = device, batch_size
+        self._idle: SimpleQueue[_Copy] = SimpleQueue()
+
+    @cached_property
+    def copies(self) -> list[_Copy]:
+        """Model and judge on each device, loaded the first time that they are asked for.
 
         Raises:
             WeightsError: a weights file is damaged.
             UserError: no such device, or a precision that it does not support.
         """
-        self.plan = plan
-        self.folder = folder
-        self.before = before
-        self.copies = [self._load_copy(each, batch_size) for each in all_devices(device)]
-        self.relabeller = self.copies[0].relabeller
-        self._idle: SimpleQueue[_Copy] = SimpleQueue()
-        for copy in self.copies:
-            self._idle.put(copy)
+        from cvae_cli.model.device import all_devices
 
-    def _load_copy(self, device: str, batch_size: int | None) -> _Copy:
+        copies = [self._load_copy(each) for each in all_devices(self._device)]
+        for copy in copies:
+            self._idle.put(copy)
+        return copies
+
+    @property
+    def relabeller(self) -> Relabeller:
+        """The model on the first device."""
+        return self.copies[0].relabeller
+
+    def _load_copy(self, device: str) -> _Copy:
+        from cvae_cli.inference.relabeller import Relabeller
+        from cvae_cli.judge.predict import Judge
+
         plan = self.plan
         relabeller = Relabeller(
-            plan.model_file, device=device, precision=plan.precision, batch_size=batch_size
+            plan.model_file, device=device, precision=plan.precision, batch_size=self._batch_size
         )
         judge = None
         if plan.judge_file is not None:
@@ -254,6 +293,10 @@ class Worker:
     def load(self, ref: ImageRef) -> LoadedItem | ImageOutcome:
         """See :func:`load`."""
         return load(self.plan, ref, self.before)
+
+    def load_all(self, items: Sequence[ImageRef | ImageOutcome]) -> list[LoadedItem | ImageOutcome]:
+        """Load the images among these; what is final already stays as it is."""
+        return [item if isinstance(item, ImageOutcome) else self.load(item) for item in items]
 
     def draw(self, items: Sequence[LoadedItem | ImageOutcome]) -> list[RelabelledItem | ImageOutcome]:
         """Draw the loaded images among these, in one batch; what is final already stays as it is."""
@@ -283,9 +326,13 @@ class Worker:
             return rendered
         return commit(self.plan, self.folder, drawn.item.ref, rendered, self.before.outputs)
 
-    def draw_and_write(self, items: Sequence[LoadedItem | ImageOutcome]) -> list[ImageOutcome | Rendered]:
-        """Both, in one thread."""
-        return [self.write(drawn) for drawn in self.draw(items)]
+    def write_all(self, drawn: Sequence[RelabelledItem | ImageOutcome]) -> list[ImageOutcome | Rendered]:
+        """:meth:`write` for each of these."""
+        return [self.write(each) for each in drawn]
+
+    def relabel(self, items: Sequence[ImageRef | ImageOutcome]) -> list[ImageOutcome | Rendered]:
+        """Load, draw and write, in one thread and one batch."""
+        return self.write_all(self.draw(self.load_all(items)))
 
 
 def _reason(error: Exception) -> str:

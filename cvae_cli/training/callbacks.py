@@ -17,6 +17,7 @@ from cvae_cli import __version__
 from cvae_cli.data.folders import DatasetSummary
 from cvae_cli.errors import CvaeError
 from cvae_cli.model import weights
+from cvae_cli.model.precision import rounded_for_bf16
 from cvae_cli.training.compat import pl
 from cvae_cli.training.module import TrainingModule
 from cvae_cli.training.run_folder import CHECKPOINT
@@ -206,11 +207,22 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
         data_set: str,
         train_command: str,
         epochs: int,
+        teacher: dict[str, Any] | None = None,
     ) -> None:
-        """Export to a file, with what its metadata should say."""
+        """Export to a file, with what its metadata should say.
+
+        Args:
+            file: where the weights go.
+            observer: told of every epoch.
+            name: of the model.
+            data_set: what it is trained on.
+            train_command: what repeats the training.
+            epochs: of the run.
+            teacher: metadata of the model whose decoder of tiles is trained, if there is one.
+        """
         self.file, self.observer = file, observer
         self.name, self.data_set, self.train_command = name, data_set, train_command
-        self.epochs = epochs
+        self.epochs, self.teacher = epochs, teacher
         self.best = math.inf
         self.metrics: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
@@ -250,6 +262,7 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
         # While fine-tuning the latest epoch is the best: what still improves then, how real tiles look,
         # shows in no validation term.
         fine_tuning = trainer.current_epoch >= pl_module.recipe.fine_tuning_begins(self.epochs)
+        fine_tuning = fine_tuning or self.teacher is not None
         best = fine_tuning or metrics["objective"] <= self.best
         if best:
             self.best = metrics["objective"]
@@ -269,12 +282,13 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
         if not trainer.is_global_zero:
             return
         weights.export(
-            pl_module.objective.networks.ema,
+            rounded_for_bf16(pl_module.objective.networks.ema),
             self.file,
             spec=replace(
                 pl_module.recipe.spec,
                 latent_norm=pl_module.latent_norm(),
                 label_temperature=pl_module.label_temperature(),
+                auto_precision=pl_module.auto_precision(),
             ).to_dict(),
             name=self.name,
             data_set=self.data_set,
@@ -293,9 +307,19 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
                 "processes": trainer.world_size,
                 "recipe": pl_module.recipe.to_dict(),
                 "validation": self.history,
+                **self._taught_by(),
             },
             licence="MIT",
         )
+
+    def _taught_by(self) -> dict[str, Any]:
+        """How all but the decoder of tiles was trained, if that is all that this run trains."""
+        if self.teacher is None:
+            return {}
+        if (before := self.teacher["training"].get("teacher")) is not None:
+            return {"teacher": before}
+        told = ("train_command", "sha256", "metrics", "training")
+        return {"teacher": {key: self.teacher[key] for key in told}}
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._began

@@ -12,8 +12,12 @@ from torch import Tensor
 from cvae_cli.data.fitting import temperature
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.model.canvas import from_canvas, images_at_once, to_canvas
+from cvae_cli.model.precision import right_precision, rounded_for_bf16
+from cvae_cli.model.spec import ModelSpec
+from cvae_cli.model.vae import ConditionalVAE
 from cvae_cli.training.classifier import pretrain_classifier
 from cvae_cli.training.compat import pl
+from cvae_cli.training.distillation import Distillation
 from cvae_cli.training.objective import Objective, Truth
 from cvae_cli.training.recipe import Recipe
 
@@ -54,11 +58,19 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self.recipe = recipe
         self.training_images, self.validation_images = training, validation
         self.class_images = training.subset(torch.arange(min(_CLASS_IMAGES, len(training))))
-        self.objective = Objective(recipe)
+        self.objective = Distillation(recipe) if recipe.spec.tile_widths else Objective(recipe)
         self.objective.style_targets.fit(self.class_images.images, self.class_images.labels)
         self.terms: dict[str, Tensor] = {}
+        self._taught_by: ModelSpec | None = None
         self._pretraining = pretraining
         self._seed = seed
+
+    def start_from(self, model: ConditionalVAE, *, same_images: bool) -> None:
+        """As :meth:`cvae_cli.training.networks.Networks.start_from`."""
+        distils = bool(self.recipe.spec.tile_widths)
+        self.objective.networks.start_from(model, same_images=same_images or distils)
+        if distils:
+            self._taught_by = model.spec
 
     def on_train_start(self) -> None:
         """Pre-train the classifier, if the recipe says so and the run is new."""
@@ -101,8 +113,10 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self.objective.align_ema(self.class_images.images, self.class_images.labels)
 
     @torch.no_grad()
-    def latent_norm(self) -> float:
+    def latent_norm(self) -> float | None:
         """The norm of the EMA's latent vectors that all but a few training images stay below."""
+        if self._taught_by is not None:
+            return self._taught_by.latent_norm
         ema, data = self.objective.networks.ema, self.class_images
         batch = images_at_once(_BATCH, self.recipe.spec.canvas_size)
         batches = zip(data.images.split(batch), data.labels.split(batch), strict=True)
@@ -115,12 +129,21 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
     @torch.no_grad()
     def label_temperature(self) -> float:
         """What the logits of the EMA's classifier are to be divided by, on validation images."""
+        if self._taught_by is not None:
+            return self._taught_by.label_temperature
         ema, data = self.objective.networks.ema, self.validation_images
         if data is None or len(data) < _ENOUGH_TO_CALIBRATE:
             return 1.0
         parts = data.images.split(images_at_once(_BATCH, self.recipe.spec.canvas_size))
         logits = [ema.classify(self.objective.to_input(part.to(self.device))).float().cpu() for part in parts]
         return temperature(torch.cat(logits), data.labels)
+
+    def auto_precision(self) -> str:
+        """In which precision the EMA draws what it draws in fp32, but faster."""
+        data = self.validation_images
+        if data is None or not len(data):
+            return "fp32"
+        return right_precision(rounded_for_bf16(self.objective.networks.ema), data.images, data.labels)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the EMA's terms, as ``val_NAME``, over all validation images."""

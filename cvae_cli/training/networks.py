@@ -16,6 +16,9 @@ from cvae_cli.model.vae import ConditionalVAE
 from cvae_cli.training.eyes import load_eyes
 from cvae_cli.training.recipe import Recipe
 
+_CLASSIFIER, _LATENT_MAPS, _TILES = "classifier.", "decoder.maps.", "tiles."
+"""Begin the names of their tensors."""
+
 
 class Networks(nn.Module):
     """The model, its EMA, and the discriminators.
@@ -68,17 +71,21 @@ class Networks(nn.Module):
         """Take over what another model has learned.
 
         Args:
-            other: with networks of the same shapes.
+            other: with networks of the same shapes. It may lack latent maps: they start as they are, and say
+                nothing yet.
             same_images: whether it was trained on these images: then its classifier, if it is of the same
                 shape, is kept too, and need not be trained again.
 
         Raises:
             UserError: they have others.
         """
-        learned, own = other.state_dict(), self.model.state_dict()
+        # A decoder of tiles is taught from the start.
+        learned, own = (_without(_TILES, model.state_dict()) for model in (other, self.model))
+        if not other.spec.latent_maps:
+            own = _without(_LATENT_MAPS, own)
         self.has_classifier = same_images and _shapes(learned) == _shapes(own)
         if not self.has_classifier:
-            learned, own = _without_classifier(learned), _without_classifier(own)
+            learned, own = _without(_CLASSIFIER, learned), _without(_CLASSIFIER, own)
         if _shapes(learned) != _shapes(own):
             raise UserError(
                 "--from: this model's networks have other shapes than those that these images are trained "
@@ -135,8 +142,8 @@ def frozen(module: nn.Module, *inputs: Any) -> Any:
     return functional_call(module, parameters, inputs)
 
 
-def _without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if not name.startswith("classifier.")}
+def _without(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if not name.startswith(prefix)}
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:

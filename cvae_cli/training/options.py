@@ -45,6 +45,7 @@ class TrainOptions:
     label_blind: bool = False
     pairs: str = "auto"
     start: str | None = None
+    distill: str | None = None
 
     @property
     def name(self) -> str:
@@ -68,6 +69,8 @@ class TrainOptions:
             parts.append(f"--precision {self.precision}")
         if self.start is not None:
             parts.append(f"--from {shlex.quote(storage.shown(self.start))}")
+        if self.distill is not None:
+            parts.append(f"--distill {shlex.quote(storage.shown(self.distill))}")
         if self.pairs != "auto":
             parts.append(f"--pairs {self.pairs}")
         if self.devices * self.num_nodes > 1:
@@ -80,7 +83,7 @@ class TrainOptions:
             epochs=self.epochs,
             seed=self.seed,
             resume=self.resume,
-            start=None if self.start is None else registry.resolve(self.start),
+            start=None if (start := self.start or self.distill) is None else registry.resolve(start),
             device=self.device,
             devices=self.devices,
             num_nodes=self.num_nodes,
@@ -99,6 +102,8 @@ def resolve(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Tra
     """
     if options.label_blind and options.arch != "resnet18":
         raise UserError("--label-blind is the prior work's model: add --arch resnet18.")
+    if options.distill is not None and (options.start is not None or options.arch != "auto"):
+        raise UserError("--distill goes with neither --from nor --arch: all else of that model stays.")
     folder = options.out or choose_run_folder(options.name, resume=options.resume)
     if options.data not in RECIPES and Path(options.data).resolve() in (
         *folder.resolve().parents,
@@ -175,6 +180,8 @@ def _own(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Labell
 def _with_options(recipe: Recipe, options: TrainOptions, observer: TrainObserver) -> Recipe:
     if options.arch == "resnet18":
         recipe = recipes.resnet18(recipe, options.data, label_blind=options.label_blind)
+    if options.distill is not None:
+        recipe = recipes.distilled(recipe)
     if (installed := recipes.with_these_eyes(recipe, imagenet=eyes.are_installed())) != recipe:
         recipe = installed
         if is_main_process():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cvae_cli.data.catalogue import CLASSES, LARGEST_UNASKED
+from cvae_cli.errors import UserError
 from cvae_cli.model.spec import ImageKind, ModelSpec
 from cvae_cli.training.recipe import (
     AlignmentRecipe,
@@ -161,6 +162,8 @@ _FEW_IMAGES = 500
 _EPOCHS_OF_FEW, _STEPS_OF_FEW = 16, 80
 _LEAST_SHARE = 0.25
 _PATIENCE = 5
+_TILE_WIDTHS = (1024, 1024, 1024)
+_DISTILLATION_EPOCHS = 15
 _PRIOR_WORK_EPOCHS = {"mnist": 50}
 """Epochs of the prior work where they were not 30."""
 
@@ -222,6 +225,30 @@ def with_these_eyes(recipe: Recipe, *, imagenet: bool) -> Recipe:
     if imagenet or recipe.discriminator.eyes != "imagenet":
         return recipe
     return replace(recipe, discriminator=replace(recipe.discriminator, eyes="classifier"))
+
+
+def distilled(recipe: Recipe) -> Recipe:
+    """The recipe of the fast decoder of tiles of a model that was trained by another one.
+
+    Raises:
+        UserError: none of these networks can have one.
+    """
+    spec = recipe.spec
+    if spec.arch != "compact" or spec.map_carry or spec.canvas_size > LARGEST_UNASKED:
+        raise UserError(
+            "--distill is for digits, clothes and grey images of your own of up to "
+            f"{LARGEST_UNASKED}x{LARGEST_UNASKED} pixels: others are drawn by convolutions."
+        )
+    return replace(
+        recipe,
+        spec=replace(spec, tile_widths=_TILE_WIDTHS),
+        epochs=_DISTILLATION_EPOCHS,
+        batch_size=2 * recipe.batch_size,
+        loss=replace(recipe.loss, features=0.0, perceptual=0.0, feature_style=0.0),
+        fine_tuning=None,
+        patience=0,
+        classifier=replace(recipe.classifier, pretrain_epochs=0, pretrain_steps=0, frozen=True),
+    )
 
 
 def with_pairs(recipe: Recipe) -> Recipe:

@@ -19,6 +19,7 @@ from cvae_cli.errors import DataError, UserError
 from cvae_cli.model import registry, weights
 from cvae_cli.model.canvas import images_at_once
 from cvae_cli.model.device import resolve_device, use_full_fp32
+from cvae_cli.model.spec import ModelSpec
 from cvae_cli.storage import Location
 from cvae_cli.training import compat
 from cvae_cli.training.callbacks import (
@@ -157,6 +158,9 @@ def train(
     _check(recipe, data, options)
     data = replace(data, training=_with_drawn_digits(data.training, recipe, options.seed))
     start = None if options.start is None else weights.load(options.start)
+    if recipe.spec.tile_widths:
+        assert start is not None
+        _check_teacher(start[1], recipe)
     description = describe_run(data.data_set, options.seed, recipe, start and start[1].sha256)
     main_process = compat.is_main_process()
     if main_process:
@@ -171,6 +175,7 @@ def train(
         data_set=data.data_set,
         train_command=options.train_command,
         epochs=epochs,
+        teacher=None if start is None or not recipe.spec.tile_widths else start[1].raw,
     )
     callbacks = [UpdateEma(), export, Report(observer, run_folder, epochs), checkpoints, stop]
     with compat.restored(), compat.quiet(), compat.seeded(options.seed):
@@ -183,7 +188,7 @@ def train(
             validation=data.validation,
         )
         if start is not None:
-            module.objective.networks.start_from(start[0], same_images=_is_of(start[1], data, recipe))
+            module.start_from(start[0], same_images=_is_of(start[1], data, recipe))
         trainer = _trainer(recipe, options, epochs, run_folder, callbacks)
         if main_process:
             create_run_folder(run_folder, description, resume=options.resume)
@@ -226,6 +231,18 @@ def _check(recipe: Recipe, data: TrainingData, options: TrainerOptions) -> None:
         raise DataError(
             f"{len(data.training)} training images do not fill one batch of {recipe.batch_size}; "
             "choose a smaller --batch-size."
+        )
+
+
+def _check_teacher(card: registry.ModelCard, recipe: Recipe) -> None:
+    def trained(spec: ModelSpec) -> ModelSpec:
+        """Without what is measured at the end, or distilled."""
+        return replace(spec, latent_norm=None, label_temperature=1.0, tile_widths=(), auto_precision="fp32")
+
+    if trained(card.spec) != trained(recipe.spec):
+        raise UserError(
+            f"--distill {card.name}: this model was not trained on such images, or by another version; name "
+            "the data that it was trained on with --data."
         )
 
 

@@ -101,6 +101,8 @@ def test_several_processes_find_the_same_run_folder(data_dir: Path, tmp_path: Pa
         (["--label-blind"], "add --arch resnet18"),
         (["--resume"], "no run of mnist"),
         (["--arch", "compact"], "'auto', 'resnet18'"),
+        (["--distill", "mnist", "--from", "mnist"], "neither --from nor --arch"),
+        (["--distill", "nothing"], "nothing"),
     ],
 )
 def test_mistakes(

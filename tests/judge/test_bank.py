@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cvae_cli.judge.bank import LEVELS, ODD, FeatureBank, distances_to, fill_bank, split_images
+from cvae_cli.judge.bank import LEVELS, FeatureBank, distances_to, fill_bank, split_images
+from cvae_cli.judge.marks import ODD
 
 
 def points(count: int, seed: int, *, centre: float = 0.0) -> torch.Tensor:

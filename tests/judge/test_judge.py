@@ -12,14 +12,14 @@ from safetensors.torch import load, save
 
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.errors import UserError, WeightsError
-from cvae_cli.images.captions import Mark
 from cvae_cli.images.load import load_image
 from cvae_cli.judge import train
-from cvae_cli.judge.bank import ODD
 from cvae_cli.judge.blemishes import MIN_STEPS
 from cvae_cli.judge.files import KIND, check_fits, find_judge, judge_of
-from cvae_cli.judge.network import JudgeNetwork, JudgeSpec
-from cvae_cli.judge.predict import Judge, mark
+from cvae_cli.judge.marks import ODD
+from cvae_cli.judge.network import JudgeNetwork
+from cvae_cli.judge.predict import Judge
+from cvae_cli.judge.spec import JudgeSpec
 from cvae_cli.judge.train import train_judge
 from cvae_cli.model import registry
 
@@ -242,25 +242,3 @@ def test_shipped_judges_recognise_the_examples(name: str, folder: str) -> None:
     assert len(files) > 1
     predicted = [spec.classes[index] for index in found.probabilities.argmax(axis=1)]
     assert predicted == [file.parent.name for file in files]
-
-
-@pytest.mark.parametrize(
-    ("probabilities", "kind", "text"),
-    [
-        ((0.955, 0.025, 0.02), "sure", "95%"),
-        ((0.9999, 0.0, 0.0001), "sure", "99%"),
-        ((0.6, 0.3, 0.1), "unsure", "60%"),
-        ((0.3, 0.5, 0.2), "wrong", "reads b"),
-    ],
-)
-def test_marks(probabilities: tuple[float, ...], kind: str, text: str) -> None:
-    found = mark(np.array(probabilities, np.float32), 0, ("a", "b", "c"))
-    assert (found.kind, found.text) == (kind, text)
-
-
-def test_an_odd_tile_has_a_mark_of_its_own_unless_it_shows_another_class() -> None:
-    right, wrong = np.array((0.97, 0.02, 0.01), np.float32), np.array((0.1, 0.8, 0.1), np.float32)
-    classes = ("a", "b", "c")
-    assert mark(right, 0, classes, ODD - 1e-4) == Mark("odd", "odd 97%")
-    assert mark(right, 0, classes, ODD) == mark(right, 0, classes, None) == Mark("sure", "97%")
-    assert mark(wrong, 0, classes, 0.0) == Mark("wrong", "reads b")

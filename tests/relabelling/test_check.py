@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 
 from cvae_cli.errors import UserError
 from cvae_cli.images import png
-from cvae_cli.judge.bank import ODD
+from cvae_cli.judge.marks import ODD
 from cvae_cli.model import registry
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.run import relabel

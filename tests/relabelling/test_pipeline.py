@@ -73,14 +73,21 @@ def test_a_long_stretch_that_does_not_count_is_handed_on() -> None:
     assert [len(one) for one in groups] == [10, 10, 6]
 
 
-def test_loading_and_drawing_are_put_together(pool: ThreadPoolExecutor) -> None:
+def test_the_first_groups_are_small_so_that_all_threads_begin_at_once() -> None:
+    groups = list(group(range(40), 8, counts=lambda number: True, limit=100, first=1))
+    assert [len(one) for one in groups] == [1, 2, 4, 8, 8, 8, 8, 1]
+    groups = list(group(range(9), 4, counts=lambda number: True, limit=100, first=6))
+    assert [len(one) for one in groups] == [4, 4, 1]
+
+
+def test_items_are_handed_over_in_groups(pool: ThreadPoolExecutor) -> None:
     sizes: list[int] = []
 
     def draw(numbers: list[int]) -> list[str]:
         sizes.append(sum(map(even, numbers)))
         return [f"{number}" for number in numbers]
 
-    results = grouped_map(pool, lambda number: number, pool, draw, range(101), size=4, counts=even, workers=2)
+    results = grouped_map(pool, draw, range(101), size=4, counts=even, ahead=4)
     assert list(results) == [f"{number}" for number in range(101)]
     assert max(sizes) == 4
     assert sum(sizes) == 51
@@ -96,7 +103,7 @@ def test_nothing_is_taken_before_a_result_is_asked_for(pool: ThreadPoolExecutor)
 
     for results in (
         ordered_map(pool, str, items(), ahead=2),
-        grouped_map(pool, str, pool, list, items(), size=2, counts=bool, workers=1),
+        grouped_map(pool, lambda some: [str(one) for one in some], items(), size=2, counts=bool, ahead=3),
     ):
         assert taken == []
         assert next(results) == "0"
@@ -128,9 +135,9 @@ def test_groups_keep_every_item_in_its_place(items: list[bool], size: int, limit
     assert all(sum(one) == size or len(one) == limit for one in groups[:-1])
 
 
-def test_what_the_second_step_raises_is_raised(pool: ThreadPoolExecutor) -> None:
+def test_what_is_raised_in_a_group_is_raised(pool: ThreadPoolExecutor) -> None:
     def draw(numbers: list[int]) -> list[int]:
         raise RuntimeError("surprise")
 
     with pytest.raises(RuntimeError, match="surprise"):
-        next(grouped_map(pool, int, pool, draw, range(9), size=2, counts=even, workers=1))
+        next(grouped_map(pool, draw, range(9), size=2, counts=even, ahead=3))

@@ -128,7 +128,7 @@ def test_a_class_whose_name_has_a_comma_is_one_target(
 
 def test_a_plan_says_what_is_loaded(options: RelabelOptions) -> None:
     plan = make_plan(replace(options, write="both", check=True, min_confidence=0.5))
-    assert (plan.grids, plan.tiles, plan.precision) == (True, True, "fp32")
+    assert (plan.grids, plan.tiles, plan.precision) == (True, True, "auto")
     assert plan.model_file == registry.shipped()["mnist"]
     assert plan.judge_file == registry.shipped("judge")["mnist-judge"]
     assert plan.judge_sha256 == registry.read_metadata(plan.judge_file)["sha256"]

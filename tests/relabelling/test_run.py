@@ -14,6 +14,7 @@ from PIL import Image
 
 import cvae_cli
 from cvae_cli.errors import LabelError, OutputError, UserError
+from cvae_cli.model import device
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling import worker
 from cvae_cli.relabelling.options import RelabelOptions
@@ -407,7 +408,7 @@ def test_several_devices_share_the_batches_and_draw_the_same(
         return real(plan, relabeller, *rest)
 
     monkeypatch.setattr(worker, "relabel_batch", drawing)
-    monkeypatch.setattr(worker, "all_devices", lambda asked: [asked, asked])
+    monkeypatch.setattr(device, "all_devices", lambda asked: [asked, asked])
     outcomes = run(options(folder_of_digits, tmp_path / "two", check=True, write="both"))
     assert [outcome.status for outcome in outcomes] == ["done"] * 10
     assert len(set(used)) == 2

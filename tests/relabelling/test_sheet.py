@@ -14,8 +14,8 @@ from cvae_cli.images.captions import mark_strip
 from cvae_cli.images.grid import Layout
 from cvae_cli.images.png import encode_png, read_provenance
 from cvae_cli.inference.relabeller import Relabeller
-from cvae_cli.judge.bank import ODD
-from cvae_cli.judge.predict import Judge, mark
+from cvae_cli.judge.marks import ODD, mark
+from cvae_cli.judge.predict import Judge
 from cvae_cli.model import registry
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.sheet import SheetOptions, sheet

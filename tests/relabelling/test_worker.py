@@ -109,7 +109,7 @@ def test_a_batch_is_drawn_in_order_and_final_outcomes_pass_through(worker: Worke
 
 
 def test_drawing_and_writing_in_one_thread_is_the_same(worker: Worker, ref: ImageRef) -> None:
-    (outcome,) = worker.draw_and_write([worker.load(ref)])
+    (outcome,) = worker.relabel([ref])
     apart = tree(worker.plan.out)
     (drawn,) = worker.draw([worker.load(replace(ref))])
     assert isinstance(drawn, ImageOutcome)  # finished

@@ -68,7 +68,8 @@ def test_a_run_leaves_weights_logs_and_a_checkpoint(digits: TrainingData, tmp_pa
     assert card.raw["metrics"] == pytest.approx(best, abs=1e-4)
     assert result.metrics == best
     assert Recipe.from_dict(card.raw["training"]["recipe"]) == DIGITS
-    assert replace(model.spec, latent_norm=None, label_temperature=1.0) == DIGITS.spec
+    measured = {"latent_norm": None, "label_temperature": 1.0, "auto_precision": "fp32"}
+    assert replace(model.spec, **measured) == DIGITS.spec
     assert model.spec.latent_norm is not None
     logs = EventAccumulator(str(run / "logs"), size_guidance={"images": 0})
     logs.Reload()

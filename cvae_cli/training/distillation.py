@@ -1,0 +1,83 @@
+"""Teaching the fast decoder of tiles what the model's own decoder draws (knowledge distillation).
+
+Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network". Imitation alone gives the mean of
+what the small network cannot tell apart, which is soft; so its tiles also have to be read as their label and
+to pass the discriminator, as those of its teacher had to.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cvae_cli.model import losses
+from cvae_cli.training.augmentation import augment_inputs
+from cvae_cli.training.objective import Objective, Terms, Truth, other_labels, sample_or_mean
+from cvae_cli.training.recipe import Recipe
+
+_PRIOR_SHARE = 0.125
+"""Samples from the prior, beside the images of a batch: they are drawn, too (``cvae grid``)."""
+
+
+class Distillation(Objective):
+    """The terms of a run that trains the decoder of tiles, and leaves all else of a model as it is."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Build the networks of a recipe, whose model has a decoder of tiles."""
+        super().__init__(recipe)
+        for model in (self.networks.model, self.networks.ema):
+            model.requires_grad_(False)
+        assert self.networks.model.tiles is not None
+        self.networks.model.tiles.requires_grad_(True)
+
+    def align_ema(self, images: Tensor, y: Tensor) -> None:
+        """Nothing: the alignment stays as it is."""
+
+    def begin_fine_tuning(self, images: Tensor, y: Tensor) -> None:
+        """Nothing: the encoder is frozen from the start."""
+        self.networks.fine_tuning = True
+
+    def training_terms(self, images: Tensor, y: Tensor, truth: Truth | None = None) -> Terms:
+        """As :meth:`Objective.training_terms`; what is true the teacher knows."""
+        weights, model = self.weights, self.networks.model
+        assert model.tiles is not None
+        x = augment_inputs(self.to_input(images), self.recipe)
+        target = other_labels(y, self.recipe.spec.num_classes)
+        with torch.no_grad():
+            mu, logvar, _ = model.encoder(x, y)
+            shared = model.alignment(sample_or_mean(mu, logvar), y)
+            drawn = torch.randn_like(shared[: max(1, round(_PRIOR_SHARE * len(x)))])
+            every = torch.cat([target, target[: len(drawn)]])
+            latent = model.alignment.inverse(torch.cat([shared, drawn]), every)
+            taught = torch.sigmoid(model.decoder(latent, every).float())
+        logits = model.tiles(latent, every).float()
+        tile = torch.sigmoid(logits[: len(x)])
+
+        terms = {"imitation": losses.absolute_error(logits, taught)}
+        loss = weights.recon * losses.bernoulli_nll(logits, taught) + weights.sharpness * terms["imitation"]
+        if weights.cycle:
+            terms["cycle"] = self._cycle(tile, target, model.alignment.inverse(shared, y), y)
+            loss = loss + weights.cycle * terms["cycle"]
+        if weights.style:
+            terms["style"] = self.style_targets.difference(x, y, tile, target)
+            loss = loss + weights.style * terms["style"]
+        terms |= self._critics(x, y, tile, target, logits[: len(x)])
+        for name in ("target", "realism"):
+            if name in terms:
+                loss = loss + getattr(weights, name) * terms[name]
+        if "discriminator" in terms:
+            loss = loss + terms["discriminator"]
+        return {**terms, "loss": loss}
+
+    @torch.no_grad()
+    def validation_terms(self, images: Tensor, y: Tensor) -> Terms:
+        """As :meth:`Objective.validation_terms`, and ``imitation``, how far tiles are from what is taught.
+
+        That is a mean absolute difference in grey levels (0-255).
+        """
+        ema = self.networks.ema
+        target = other_labels(y, self.recipe.spec.num_classes)
+        latent = ema.alignment.inverse(ema.encode(self.to_input(images), y)[0], target)
+        assert ema.tiles is not None
+        apart = torch.sigmoid(ema.tiles(latent, target)) - torch.sigmoid(ema.decoder(latent, target))
+        return {**super().validation_terms(images, y), "imitation": 255.0 * apart.abs().mean()}
