@@ -2,10 +2,11 @@
 
     python benchmarks/engine.py --data-dir data --plot engine.png
 
-In one run, on a folder of digits (the MNIST test set as PNG files) and a folder of photographs
-(the same digits as a phone would take them: JPEG files of 1200x900 pixels): the whole command;
-each of its stages alone on one core; the prior work's network and its whole way; and the memory
-of runs over 2,000 and over many more images. Prints a table, and draws it where asked to.
+First beside a plain script with the same model. Then, in the same run, on a folder of digits (the MNIST
+test set as PNG files) and a folder of photographs (the same digits as a phone would take them: JPEG files
+of 1200x900 pixels): the whole command; each of its stages alone on one core; the prior work's network and
+its whole way; and the memory of runs over 2,000 and over many more images. Prints a table, and draws it
+where asked to.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import torch
 from commands import write_class_folders
 from PIL import Image
 from prior_work import PriorWork, figure
+from rivals import compare, report
 
 from cvae_cli import storage
 from cvae_cli.data.catalogue import NAMES
@@ -291,6 +293,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=0, help="images for the memory of a long run (100000)")
     parser.add_argument("--crowd", type=int, default=0, help="images in one folder, begun only (1000000)")
     parser.add_argument("--models", action="store_true", help="only the shipped models beside each other")
+    parser.add_argument("--rivals", action="store_true", help="only cvae beside a plain script")
     parser.add_argument("--only-many", action="store_true", help="only what --many measures")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
@@ -309,6 +312,14 @@ def main() -> None:
         if arguments.crowd:
             crowd(some, scratch, arguments.model, arguments.crowd)
         if arguments.only_many:
+            return
+        for model in ("mnist", "cifar10"):
+            speeds = compare(model, arguments.data_dir, scratch, arguments.images)
+            report(model, speeds)
+            if model == arguments.model:
+                rows += [("plain script, decoder of 0.1", speeds.convolutions)]
+                rows += [("plain script", speeds.plain), ("cvae, in class folders", speeds.cvae)]
+        if arguments.rivals:
             return
         half_precision(arguments.data_dir, arguments.model)
         pages = photographs(arguments.data_dir, scratch / "photographs", arguments.images // 4)

@@ -18,6 +18,7 @@ _COMMANDS = {
     "gallery": "Make a page for viewing a run in a browser.",
     "train": "Train a model.",
     "evaluate": "Measure a model on real test images, with an independent judge.",
+    "export": "Write a model as ONNX, to run it without cvae.",
     "models": "List the models that come with cvae, or show one.",
 }
 

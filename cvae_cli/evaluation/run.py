@@ -117,7 +117,7 @@ def evaluate(
         metrics=metrics,
         pairs=tuple(tuple(row) for row in tiles.pairs(test.labels.numpy()).tolist()),
         device=str(relabeller.device),
-        precision=relabeller.precision,
+        precision=relabeller.described_precision,
         seconds=time.monotonic() - began,
         pictures=pictures,
         ignores_label=relabeller.ignores_label,

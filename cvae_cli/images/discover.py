@@ -73,7 +73,7 @@ class ImageRef:
         if isinstance(own, RemotePath):
             return tuple(dict.fromkeys(part for part in (*inside, own.name) if part not in ("", ".", "..")))
         # A link by its own name, and by that of what it leads to.
-        named = (*inside, *(os.path.basename(spelt(own)) for spelt in (os.path.normpath, os.path.realpath)))
+        named = (*inside, *(Path(spelt(own)).name for spelt in (os.path.normpath, os.path.realpath)))
         return tuple(dict.fromkeys(part for part in named if part not in ("", ".", "..")))
 
 

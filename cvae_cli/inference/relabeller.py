@@ -58,6 +58,7 @@ class Relabeller:
             precision = "bf16" if measured == "bf16" else "fp32"
             in_tiles = "fp32" if measured == "fp32" else "bf16"
         self.precision = precision
+        self.tiles_precision = in_tiles if model.tiles is not None else precision
         if model.tiles is not None:
             # Once, as autocast would do it for every batch anew: a product of matrices takes hardly longer.
             model.tiles.to(PRECISIONS[in_tiles])
@@ -83,6 +84,13 @@ class Relabeller:
                 LabelIgnoredWarning,
                 stacklevel=2,
             )
+
+    @property
+    def described_precision(self) -> str:
+        """What it computes in, in words."""
+        if self.tiles_precision == self.precision:
+            return self.precision
+        return f"{self.precision}, tiles in {self.tiles_precision}"
 
     def use_of_label(self, styles: int = 16) -> tuple[float, float]:
         """Measure the effect of the label, on a few styles from the prior under at most ten labels.

@@ -137,7 +137,8 @@ class Inferred:
     def at(self, level: int, latent_map: LatentMap, h: Tensor) -> Tensor | None:
         """Those of the images, and of the tiles behind them."""
         features = self.features[level]
-        count = len(features)
+        # Of the shape, since the length of a tensor would be a constant of an exported graph.
+        count, rest = features.shape[0], h.shape[0] - features.shape[0]
         residual, logvar = latent_map.infer(h[:count], features)
         each = 0.5 * (residual.square() + logvar.exp() - 1.0 - logvar)  # Kingma & Welling 2014, appendix B
         divergence = each.sum(dim=(1, 2, 3))
@@ -147,8 +148,7 @@ class Inferred:
             divergence, residual = divergence * self.kept, residual * self.kept[:, None, None, None]
         self.kl = self.kl + divergence
         self.maps.append(residual)
-        tiles = residual[: len(h) - count]
-        return torch.cat([residual, self.carry * tiles]) if len(tiles) else residual
+        return torch.cat([residual, self.carry * residual[:rest]]) if rest else residual
 
 
 def map_shapes(channels: tuple[int, ...], coarsest_side: int) -> tuple[tuple[int, int, int], ...]:

@@ -179,6 +179,8 @@ class ModelSpec:
             raise WeightsError("spec: map_carry must be a number from 0 to 1")
         if len(self.tile_widths) > 8 or not all(type(w) is int and 1 <= w <= 4096 for w in self.tile_widths):
             raise WeightsError("spec: tile_widths must be up to eight whole numbers from 1 to 4096, or none")
+        if self.tile_widths and self.image_size % 4:
+            raise WeightsError("spec: tile_widths are for an image_size that is a multiple of 4")
         if self.tile_widths and (self.arch != "compact" or self.map_carry):
             raise WeightsError("spec: tile_widths are for arch 'compact' with a map_carry of 0")
         if self.auto_precision == "tiles" and not self.tile_widths:

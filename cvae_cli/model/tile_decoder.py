@@ -1,4 +1,4 @@
-"""A decoder made for speed: matrix products alone, from a latent vector to a tile."""
+"""A decoder made for speed: nearly all of its work is products of large matrices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from cvae_cli.model.spec import ModelSpec
 
+_BLOCK = 4
+"""Side of the blocks of pixels that are refined as one: convolutions of many channels on few places."""
+_REFINE_WIDTH = 64
 _OUTSIDE = -12.0
 """Logit of the canvas around a tile: black, for all purposes."""
 
@@ -33,11 +36,31 @@ class _ByLabel(nn.Module):
         return F.silu(torch.addcmul(shift, out, scale), inplace=not torch.is_grad_enabled())
 
 
+class _Refine(nn.Module):
+    """Adds what makes edges crisp: convolutions over blocks of pixels, as channels of a small map."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels * _BLOCK**2, width, 3, padding=1)
+        self.middle = nn.Conv2d(width, width, 3, padding=1)
+        self.leave = nn.Conv2d(width, channels * _BLOCK**2, 3, padding=1)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """(B, C, H, W) to the same; H and W are multiples of ``_BLOCK``."""
+        inplace = not torch.is_grad_enabled()
+        h = F.pixel_unshuffle(logits, _BLOCK).contiguous(memory_format=torch.channels_last)
+        h = F.silu(self.enter(h), inplace=inplace)
+        h = F.silu(self.middle(h), inplace=inplace)
+        added: Tensor = F.pixel_shuffle(self.leave(h), _BLOCK)
+        return logits + added
+
+
 class TileDecoder(nn.Module):
     """Latent vector and label to a tile, for strokes and silhouettes.
 
     Convolutions of few channels leave a processor waiting for memory; a product of two matrices keeps it
-    busy, most of all in bfloat16. This one is taught to draw what the model's own decoder draws
+    busy, most of all in bfloat16. This one is three of them and, since each of their outputs is a pixel by
+    itself, a convolution that looks at neighbours. It is taught to draw what the model's own decoder draws
     (:mod:`cvae_cli.training.distillation`), and draws tiles only: reconstructions need the latent maps.
     """
 
@@ -52,6 +75,7 @@ class TileDecoder(nn.Module):
             _ByLabel(inputs, outputs, spec.num_classes) for inputs, outputs in pairwise([first, *others])
         )
         self.out = nn.Linear(spec.tile_widths[-1], spec.channels * spec.image_size**2)
+        self.refine = _Refine(spec.channels, _REFINE_WIDTH)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Return logits of the pixels of the canvas, (B, C, H, W) float32, whatever the precision in between.
@@ -65,6 +89,6 @@ class TileDecoder(nn.Module):
             after = layer(h, y)
             h = h + after if after.shape == h.shape else after
         # A sigmoid in bfloat16 would have steps of a grey level.
-        logits = self.out(h).float().view(-1, *self.shape)
+        logits = self.refine(self.out(h).view(-1, *self.shape)).float()
         before = self.margin // 2
         return F.pad(logits, (before, self.margin - before) * 2, value=_OUTSIDE)

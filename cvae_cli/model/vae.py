@@ -142,7 +142,7 @@ class ConditionalVAE(nn.Module):
             share = torch.where(own, share, share * self.spec.map_carry)
             if self.spec.latent_norm is not None:
                 z = torch.where(own[:, :, None], z, z * self.latent_scale(latent.z)[:, None, None])
-        z = z.reshape(batch * count, -1)
+        z = z.contiguous().flatten(0, 1)
         maps = [(each[:, None] * share[:, :, None, None, None]).flatten(0, 1) for each in latent.maps]
         tiles = self.decode(z, targets.reshape(-1), maps)
         return tiles.unflatten(0, (batch, count))
@@ -152,18 +152,24 @@ class ConditionalVAE(nn.Module):
         assert self.tiles is not None
         batch, count = targets.shape
         z = latent.z if y is None else latent.z * self.latent_scale(latent.z)[:, None]
-        each, every = z[:, None, :].expand(-1, count, -1).reshape(batch * count, -1), targets.reshape(-1)
+        # Copied before it is reshaped, which of an expanded tensor would exclude single tiles from a graph.
+        each = z[:, None, :].expand(-1, count, -1).contiguous().flatten(0, 1)
+        every = targets.reshape(-1)
         logits = self.tiles(self.alignment.inverse(each, every), every)
         tiles = torch.sigmoid(logits).unflatten(0, (batch, count))
-        if y is None or not (own := targets == y[:, None]).any():
+        if y is None:
             return tiles
-        itself = self.decode(latent.z, y, latent.maps).to(tiles.dtype)
-        return torch.where(own[:, :, None, None, None], itself[:, None], tiles)
+        own = targets == y[:, None]
+        # A graph that is exported has no branches: there they are always drawn.
+        if not torch.compiler.is_compiling() and not own.any():
+            return tiles
+        itself = self.decode(latent.z, y, latent.maps).to(tiles.dtype)[:, None].expand_as(tiles)
+        return torch.where(own[:, :, None, None, None].expand_as(tiles), itself, tiles)
 
     def latent_scale(self, z: Tensor) -> Tensor:
         """What latent vectors (B, Z) are multiplied by under another label: (B,), 1 but for the longest."""
         if self.spec.latent_norm is None:
-            return torch.ones(len(z), device=z.device)
+            return z.new_ones(z.shape[0])
         return (self.spec.latent_norm / z.norm(dim=1).clamp(min=1e-6)).clamp(max=1.0)
 
     def draw_noise(self, count: int, generator: torch.Generator | None = None) -> Latent:

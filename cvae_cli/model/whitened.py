@@ -90,7 +90,7 @@ class WhitenedClassifier(nn.Module):
     def mirrored_logits(self, x: Tensor) -> Tensor:
         """Logits, (B, K), the mean of those of the image and of its mirror image: more often right."""
         both: Tensor = self(torch.cat([x, x.flip(3)]))
-        return both.unflatten(0, (2, len(x))).mean(dim=0)
+        return both.unflatten(0, (2, x.shape[0])).mean(dim=0)
 
     @torch.no_grad()
     def fit_whitening(self, x: Tensor) -> None:

@@ -1,17 +1,20 @@
 """Teaching the fast decoder of tiles what the model's own decoder draws (knowledge distillation).
 
-Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network". Imitation alone gives the mean of
-what the small network cannot tell apart, which is soft; so its tiles also have to be read as their label and
-to pass the discriminator, as those of its teacher had to.
+Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network". Imitation pixel by pixel gives
+the mean of what the small network cannot tell apart, which is soft; so its tiles also have to be like those
+of its teacher in the features of the discriminator (Larsen et al. 2016, "Autoencoding beyond pixels"), to
+pass it, and to be read as their label.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cvae_cli.model import losses
 from cvae_cli.training.augmentation import augment_inputs
+from cvae_cli.training.networks import frozen
 from cvae_cli.training.objective import Objective, Terms, Truth, other_labels, sample_or_mean
 from cvae_cli.training.recipe import Recipe
 
@@ -61,11 +64,19 @@ class Distillation(Objective):
         if weights.style:
             terms["style"] = self.style_targets.difference(x, y, tile, target)
             loss = loss + weights.style * terms["style"]
-        terms |= self._critics(x, y, tile, target, logits[: len(x)])
-        for name in ("target", "realism"):
-            if name in terms:
-                loss = loss + getattr(weights, name) * terms[name]
-        if "discriminator" in terms:
+        read = frozen(model.classifier, tile).float()
+        terms["target"] = self._misclassified(F.cross_entropy(read, target, reduction="none"))
+        loss = loss + weights.target * terms["target"]
+        if (discriminator := self.networks.discriminator) is not None:
+            scores, _ = discriminator(torch.cat([x, tile.detach()]), torch.cat([y, target]))
+            terms["discriminator"] = losses.discriminator_hinge(scores[: len(x)], scores[len(x) :])
+            drawn_scores, drawn = frozen(discriminator, tile, target)
+            with torch.no_grad():
+                _, wanted = discriminator(taught[: len(x)], target)
+            terms["realism"] = -drawn_scores.float().mean()
+            apart = [F.l1_loss(a.float(), b.float()) for a, b in zip(drawn, wanted, strict=True)]
+            terms["features"] = torch.stack(apart).sum()
+            loss = loss + weights.realism * terms["realism"] + weights.features * terms["features"]
             loss = loss + terms["discriminator"]
         return {**terms, "loss": loss}
 

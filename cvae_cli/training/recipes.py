@@ -244,7 +244,8 @@ def distilled(recipe: Recipe) -> Recipe:
         spec=replace(spec, tile_widths=_TILE_WIDTHS),
         epochs=_DISTILLATION_EPOCHS,
         batch_size=2 * recipe.batch_size,
-        loss=replace(recipe.loss, features=0.0, perceptual=0.0, feature_style=0.0),
+        # The likelihood is content with grey, as it should be where nothing is known; here the teacher knows.
+        loss=replace(recipe.loss, recon=0.25, features=20.0, perceptual=0.0, feature_style=0.0),
         fine_tuning=None,
         patience=0,
         classifier=replace(recipe.classifier, pretrain_epochs=0, pretrain_steps=0, frozen=True),
