@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, invoke
 
 import cvae_cli
 
@@ -346,6 +346,25 @@ def test_quick_commands_import_no_torch(arguments: list[str]) -> None:
         "assert not heavy, heavy\n"
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_a_run_in_which_all_is_finished_imports_no_torch(folder_of_digits: Path, tmp_path: Path) -> None:
+    command = ["relabel", str(folder_of_digits), "--out", str(tmp_path / "out"), "--check"]
+    assert invoke(*command).exit_code == 0
+    script = (
+        "import sys\nfrom cvae_cli.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    print('torch' in sys.modules)\n"
+    )
+
+    def imports_torch(*arguments: str) -> bool:
+        run = subprocess.run(
+            [sys.executable, "-c", script, *command, *arguments], capture_output=True, text=True, check=True
+        )
+        return run.stdout.strip() == "True"
+
+    assert not imports_torch()
+    assert not imports_torch("--dry-run")
+    assert imports_torch("--targets", "1,2")  # other pictures
 
 
 def test_the_help_of_train_and_evaluate_imports_no_torch() -> None:

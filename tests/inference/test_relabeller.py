@@ -115,3 +115,69 @@ def test_samples_are_drawn_at_the_mean_of_the_prior_of_latent_maps(tmp_path: Pat
         )
     assert np.abs(first.astype(int) - mean.astype(int)).max() <= 1
     assert not np.array_equal(mean, sampled)
+
+
+@pytest.fixture
+def fast_model(tmp_path: Path) -> Callable[[str], Path]:
+    """An untrained model with a decoder of tiles, whose spec says what ``auto`` is."""
+
+    def make(auto: str) -> Path:
+        spec = ModelSpec(
+            tuple("abc"),
+            polarity="light-on-dark",
+            widths=(16, 8, 8, 8),
+            tile_widths=(16, 16),
+            auto_precision=auto,
+        )
+        return export_untrained(spec, tmp_path / auto / "model.safetensors")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("auto", "asked", "is_fast", "precision", "in_tiles"),
+    [
+        ("tiles", "auto", True, "fp32", "bf16"),
+        ("tiles", "auto", False, "fp32", "fp32"),
+        ("bf16", "auto", True, "bf16", "bf16"),
+        ("fp32", "auto", True, "fp32", "fp32"),
+        ("tiles", "fp32", True, "fp32", "fp32"),
+        ("fp32", "bf16", False, "bf16", "bf16"),
+    ],
+)
+def test_auto_is_what_the_spec_says_where_it_is_fast(
+    fast_model: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    auto: str,
+    asked: str,
+    is_fast: bool,
+    precision: str,
+    in_tiles: str,
+) -> None:
+    monkeypatch.setattr("cvae_cli.inference.relabeller.bf16_is_fast", lambda device: is_fast)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        relabeller = Relabeller(fast_model(auto), device="cpu", precision=asked)
+    assert (relabeller.precision, relabeller.tiles_precision) == (precision, in_tiles)
+    words = precision if precision == in_tiles else f"{precision}, tiles in {in_tiles}"
+    assert relabeller.described_precision == words
+    assert relabeller.model.tiles is not None
+    assert (
+        relabeller.model.tiles.out.weight.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[in_tiles]
+    )
+
+
+def test_an_image_drawn_as_itself_beside_others_changes_none_of_them(
+    fast_model: Callable[[str], Path],
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        relabeller = Relabeller(fast_model("tiles"), device="cpu", batch_size=4)
+    images = np.random.default_rng(0).integers(0, 256, (4, 1, 28, 28), np.uint8)
+    labels, targets = np.array([0, 1, 2, 0]), np.array([[1, 2], [0, 2], [0, 1], [1, 2]])
+    apart = relabeller.draw(images, labels, targets)
+    targets[3, 1] = 0
+    together = relabeller.draw(images, labels, targets)
+    assert np.array_equal(together[:3], apart[:3])
+    assert np.array_equal(together[3, 0], apart[3, 0])
+    assert not np.array_equal(together[3, 1], apart[3, 1])

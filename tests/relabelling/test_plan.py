@@ -59,6 +59,16 @@ def test_outputs_mirror_the_source(plan: RelabelPlan) -> None:
     assert both.output_names(inside, ())[0] == "Tiles_/1/x.png"
 
 
+def test_auto_is_a_precision_of_its_own_only_where_it_may_differ_from_fp32(plan: RelabelPlan) -> None:
+    def fingerprint(precision: str, auto: str) -> str:
+        spec = replace(plan.spec, tile_widths=(), auto_precision=auto)
+        return replace(plan, precision=precision, spec=spec).fingerprint(REF, "content", None)
+
+    # As it was before models said anything of it, so that what was finished then still is.
+    assert fingerprint("auto", "fp32") == fingerprint("fp32", "fp32") == fingerprint("fp32", "bf16")
+    assert len({fingerprint(asked, "bf16") for asked in ("auto", "fp32", "bf16")}) == 3
+
+
 def test_a_fingerprint_tells_everything_that_decides_the_pictures(plan: RelabelPlan) -> None:
     base = plan.fingerprint(REF, "content", None)
     others = [
