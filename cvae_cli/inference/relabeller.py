@@ -61,7 +61,7 @@ class Relabeller:
         self.tiles_precision = in_tiles if model.tiles is not None else precision
         if model.tiles is not None:
             # Once, as autocast would do it for every batch anew: a product of matrices takes hardly longer.
-            model.tiles.to(PRECISIONS[in_tiles])
+            model.tiles.use(PRECISIONS[in_tiles])
         # Counted in tiles, since an image of a hundred classes is drawn a hundred times. On a CPU core
         # small batches are faster: their feature maps stay in its cache.
         tiles = images_at_once(80 if self.device.type == "cpu" else 2560, self.spec.canvas_size)

@@ -13,7 +13,7 @@ from cvae_cli.model.vae import ConditionalVAE
 
 _IMAGES, _BATCH = 100, 20
 _GREY_LEVELS = 2
-_SHARE, _MOST = 0.005, 12
+_SHARE, _MOST = 0.001, 8
 """Share of the pixels that may be further off than ``_GREY_LEVELS``, and how far at most."""
 
 
@@ -67,7 +67,7 @@ def rounded_for_bf16(model: ConditionalVAE) -> ConditionalVAE:
         return model
     other = _with_tiles_in_bf16(model)
     assert other.tiles is not None
-    other.tiles.float()
+    other.tiles.use(torch.float32)
     return other
 
 
@@ -76,7 +76,7 @@ def _with_tiles_in_bf16(model: ConditionalVAE) -> ConditionalVAE:
         return model
     other = copy.deepcopy(model)
     assert other.tiles is not None
-    other.tiles.to(torch.bfloat16)
+    other.tiles.use(torch.bfloat16)
     return other
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cvae_cli.model import losses
 from cvae_cli.training.augmentation import augment_inputs
 from cvae_cli.training.networks import frozen
-from cvae_cli.training.objective import Objective, Terms, Truth, other_labels, sample_or_mean
+from cvae_cli.training.objective import Objective, Terms, Truth, other_labels
 from cvae_cli.training.recipe import Recipe
 
 _PRIOR_SHARE = 0.125
@@ -47,8 +47,8 @@ class Distillation(Objective):
         x = augment_inputs(self.to_input(images), self.recipe)
         target = other_labels(y, self.recipe.spec.num_classes)
         with torch.no_grad():
-            mu, logvar, _ = model.encoder(x, y)
-            shared = model.alignment(sample_or_mean(mu, logvar), y)
+            # Means, as tiles are drawn from; of samples it need not know more than of the prior's.
+            shared = model.alignment(model.encoder(x, y).mu, y)
             drawn = torch.randn_like(shared[: max(1, round(_PRIOR_SHARE * len(x)))])
             every = torch.cat([target, target[: len(drawn)]])
             latent = model.alignment.inverse(torch.cat([shared, drawn]), every)

@@ -136,7 +136,7 @@ class Objective(nn.Module):
         mu, logvar, features = self._encode(x, y)
         # Half of the time a sample, as the bound requires, half the mean, as relabelling uses it;
         # independently for both, or the decoder could tell by the noise which of them it is to draw.
-        own_latent, tile_latent = (sample_or_mean(mu, logvar) for _ in range(2))
+        own_latent, tile_latent = (_sample_or_mean(mu, logvar) for _ in range(2))
         aligned = model.alignment.inverse(model.alignment(tile_latent, y), target)
         kept = None
         if features and self.recipe.map_dropout:
@@ -384,7 +384,7 @@ def _quarters(maps: list[Tensor]) -> Tensor:
     return torch.cat([F.adaptive_avg_pool2d(one.float(), 2).flatten(1) for one in maps], dim=1)
 
 
-def sample_or_mean(mu: Tensor, logvar: Tensor) -> Tensor:
+def _sample_or_mean(mu: Tensor, logvar: Tensor) -> Tensor:
     """For each image of a batch a sample of its posterior, or its mean; (B, Z) float32."""
     sampled = torch.randint(0, 2, (len(mu), 1), device=mu.device)
     return mu.float() + sampled * torch.randn_like(mu) * (0.5 * logvar).exp()

@@ -162,9 +162,8 @@ def test_auto_is_what_the_spec_says_where_it_is_fast(
     words = precision if precision == in_tiles else f"{precision}, tiles in {in_tiles}"
     assert relabeller.described_precision == words
     assert relabeller.model.tiles is not None
-    assert (
-        relabeller.model.tiles.out.weight.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[in_tiles]
-    )
+    weight = relabeller.model.tiles.pixels.weight
+    assert weight.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[in_tiles]
 
 
 def test_an_image_drawn_as_itself_beside_others_changes_none_of_them(

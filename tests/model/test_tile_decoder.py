@@ -40,7 +40,7 @@ def test_it_answers_in_float32_whatever_it_computes_in(spec: ModelSpec) -> None:
     z, y = torch.randn(5, 6), torch.arange(5)
     with torch.no_grad():
         exact = decoder(z, y)
-        rounded = decoder.to(torch.bfloat16)(z, y)
+        rounded = decoder.use(torch.bfloat16)(z, y)
     assert rounded.dtype == exact.dtype == torch.float32
     assert 0 < (rounded - exact).abs().max() < 0.1
 
