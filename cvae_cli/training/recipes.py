@@ -73,6 +73,7 @@ CIFAR10 = Recipe(
         canvas_size=32,
         channels=3,
         latent_dim=128,
+        latent_maps=(4, 3),
         widths=(192, 96, 32, 32),
         decoder_widths=(256, 144, 80, 64),
         arch="residual",
@@ -95,6 +96,8 @@ CIFAR10 = Recipe(
         features=2.0,
         perceptual=1.0,
         style=5.0,
+        moments=10.0,
+        distances=3.0,
     ),
     fine_tuning=LossWeights(
         recon=0.0007,
@@ -105,7 +108,10 @@ CIFAR10 = Recipe(
         features=2.0,
         perceptual=1.0,
         style=10.0,
+        moments=10.0,
+        distances=3.0,
     ),
+    map_dropout=0.5,
     cycle_share=0.25,
     discriminator=DiscriminatorRecipe(
         width=32,

@@ -73,3 +73,22 @@ def test_starting_from_a_model_takes_its_classifier_only_if_it_knows_the_images(
     assert networks.has_classifier
     for name, value in networks.model.state_dict().items():
         assert torch.equal(value, other.state_dict()[name])
+
+
+def test_a_model_without_latent_maps_is_a_start_for_one_with_them() -> None:
+    torch.manual_seed(0)
+    recipe = small_recipe(STROKES)
+    networks = Networks(recipe)
+    maps = {name: value.clone() for name, value in networks.model.decoder.maps.state_dict().items()}
+    assert maps
+    without = ConditionalVAE(replace(recipe.spec, latent_maps=()))
+    networks.start_from(without, same_images=True)
+    assert networks.has_classifier
+    taken = networks.model.state_dict()
+    for name, value in without.state_dict().items():
+        assert torch.equal(value, taken[name])
+    for name, value in networks.model.decoder.maps.state_dict().items():
+        assert torch.equal(value, maps[name])
+    # What a model has learned is not thrown away unasked.
+    with pytest.raises(UserError, match="other shapes"):
+        Networks(replace(recipe, spec=without.spec)).start_from(networks.model, same_images=True)
