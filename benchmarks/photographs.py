@@ -211,16 +211,32 @@ def effectiveness(judges: list[Reader], relabeller: Relabeller, test: LabelledIm
     return [each / count for each in hits]
 
 
-def sheet(relabeller: Relabeller, test: LabelledImages, file: Path, rows: int = 10) -> None:
-    """Tiles alone, a column a class, each of another test image: the first in the order of ``test``."""
-    classes = len(test.classes)
+def random_tiles(relabeller: Relabeller, test: LabelledImages, count: int) -> list[NDArray[np.uint8]]:
+    """For each class (count, 3, H, W), each of another test image: the first in the order of ``test``."""
     drawn = []
-    for target in range(classes):
-        chosen = (test.labels != target).nonzero()[target * rows : (target + 1) * rows, 0]
+    for target in range(len(test.classes)):
+        chosen = (test.labels != target).nonzero()[target * count : (target + 1) * count, 0]
         images, labels = test.images[chosen].numpy(), test.labels[chosen].numpy()
-        drawn.append(relabeller.draw(images, labels, np.full((rows, 1), target))[:, 0])  # (rows, 3, H, W)
-    picture = np.stack(drawn, axis=1)  # (rows, classes, 3, H, W)
-    side = picture.shape[-1]
+        drawn.append(relabeller.draw(images, labels, np.full((len(chosen), 1), target))[:, 0])
+    return drawn
+
+
+def of_medium_realism(
+    tiles: list[NDArray[np.uint8]], judge: Judge, count: int = 5
+) -> list[NDArray[np.uint8]]:
+    """Of the tiles of each class those in the middle of the order that the judge puts them in."""
+    chosen = []
+    for target, drawn in enumerate(tiles):
+        realism = judge.realism(judge.predict(drawn), np.full(len(drawn), target))
+        first = (len(drawn) - count) // 2
+        chosen.append(drawn[np.argsort(realism, kind="stable")[first : first + count]])
+    return chosen
+
+
+def sheet(tiles: list[NDArray[np.uint8]], file: Path) -> None:
+    """Tiles alone, a column a class."""
+    picture = np.stack(tiles, axis=1)  # (rows, classes, 3, H, W)
+    rows, classes, side = len(picture), len(tiles), picture.shape[-1]
     pixels = picture.transpose(0, 3, 1, 4, 2).reshape(rows * side, classes * side, 3)
     large = Image.fromarray(pixels).resize((2 * classes * side, 2 * rows * side), Image.Resampling.BICUBIC)
     large.save(file, quality=90)
@@ -237,6 +253,8 @@ def main() -> None:
     parser.add_argument("--only-prepare", action="store_true", help="train those two and stop")
     parser.add_argument("--only", choices=["model", "plain"], help="measure one of the two")
     parser.add_argument("--sheet", type=Path, help="write a sheet of a hundred random tiles")
+    parser.add_argument("--median", type=Path, help="write a sheet of tiles of medium realism")
+    parser.add_argument("--only-sheets", action="store_true", help="write these and stop")
     parser.add_argument("--limit", type=int, help="test images; all of them by default")
     arguments = parser.parse_args()
     training = datasets.load("cifar10", arguments.data_dir, train=True)
@@ -244,6 +262,15 @@ def main() -> None:
     test = test.subset(
         torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: arguments.limit]
     )
+    card = registry.read_card(registry.resolve(arguments.model))
+    judge = Judge(judge_of(card, "cifar10"))
+    shipped = Relabeller(card.file, batch_size=batch_size(card.spec))
+    if arguments.sheet:
+        sheet(random_tiles(shipped, test, 10), arguments.sheet)
+    if arguments.median:
+        sheet(of_medium_realism(random_tiles(shipped, test, 200), judge), arguments.median)
+    if arguments.only_sheets:
+        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -253,7 +280,7 @@ def main() -> None:
         print(f"more judges: {arguments.judge_epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")
         began = time.monotonic()
         plain = folder / "plain" / "model.safetensors"
-        if not plain.exists():
+        if not plain.exists() and arguments.only != "model":
             bound = LossWeights(recon=1.0, kl=1.0, target=0.0)
             recipe = replace(
                 CIFAR10,
@@ -265,15 +292,10 @@ def main() -> None:
             )
             data = TrainingData("cifar10", "cifar10", *hold_out(training, recipe.validation_images))
             train(recipe, data, plain.parent, TrainerOptions(epochs=arguments.epochs))
-        print(
-            f"plain VAE: {arguments.epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes", flush=True
-        )
+            minutes = (time.monotonic() - began) / 60
+            print(f"plain VAE: {arguments.epochs} epochs, {minutes:.0f} minutes", flush=True)
         if arguments.only_prepare:
             return
-        card = registry.read_card(registry.resolve(arguments.model))
-        judge = Judge(judge_of(card, "cifar10"))
-        if arguments.sheet:
-            sheet(Relabeller(card.file, batch_size=batch_size(card.spec)), test, arguments.sheet)
         columns = {}
         for name, file in {"model": card.file, "plain": plain}.items():
             if arguments.only not in (None, name):

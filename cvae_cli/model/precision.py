@@ -13,7 +13,7 @@ from cvae_cli.model.vae import ConditionalVAE
 
 _IMAGES, _BATCH = 100, 20
 _GREY_LEVELS = 2
-_SHARE, _MOST = 0.001, 8
+_SHARE, _MOST = 0.001, 12
 """Share of the pixels that may be further off than ``_GREY_LEVELS``, and how far at most."""
 
 
