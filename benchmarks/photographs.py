@@ -275,8 +275,9 @@ def main() -> None:
         folder = arguments.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        second = Neighbours(training, arguments.judge_epochs, folder / "second-judge.safetensors")
-        judges: dict[str, Reader] = {"neighbours": second, "imagenet": ImageNetJudge(training)}
+        judges: dict[str, Reader] = {"imagenet": ImageNetJudge(training)}
+        file = folder / "second-judge.safetensors"
+        judges["neighbours"] = Neighbours(training, arguments.judge_epochs, file)
         print(f"more judges: {arguments.judge_epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")
         began = time.monotonic()
         plain = folder / "plain" / "model.safetensors"

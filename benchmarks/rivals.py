@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ SCRIPT = Path(__file__).with_name("plain_script.py")
 
 
 class Speeds(NamedTuple):
-    """Images a second without the start, the best of some rounds.
+    """Images a second without the start, by the median of some rounds.
 
     Attributes:
         convolutions: the plain script, with the decoder of version 0.1.
@@ -54,10 +55,9 @@ def compare(model: str, data_dir: Path, scratch: Path, count: int) -> Speeds:
     sources = {size: scratch / f"{model}-rivals-{size}" for size in (10, count)}
     for size, folder in sources.items():
         write_class_folders(data.subset(chosen[:size]), folder)
-    best: dict[str, float] = {}
+    took: dict[tuple[str, int], list[float]] = {}
     for number in range(ROUNDS):
         for name in Speeds._fields:
-            took = {}
             for size, folder in sources.items():
                 out = scratch / f"{model}-{name}-{size}-{number}"
                 if name == "cvae":
@@ -65,14 +65,14 @@ def compare(model: str, data_dir: Path, scratch: Path, count: int) -> Speeds:
                 else:
                     command = [sys.executable, SCRIPT, folder, out]
                     command += ["--convolutions"] if name == "convolutions" else []
-                took[size] = seconds([*command, "--model", model])
-            best[name] = max(best.get(name, 0.0), (count - 10) / (took[count] - took[10]))
-    return Speeds(**best)
+                took.setdefault((name, size), []).append(seconds([*command, "--model", model]))
+    middle = {key: statistics.median(times) for key, times in took.items()}
+    return Speeds(*((count - 10) / (middle[name, count] - middle[name, 10]) for name in Speeds._fields))
 
 
 def report(model: str, speeds: Speeds) -> None:
     """Print the speeds and their ratios."""
-    print(f"{model}, images in class folders, without the start, best of {ROUNDS} rounds by turns:")
+    print(f"{model}, images in class folders, without the start, median of {ROUNDS} rounds by turns:")
     print(f"  plain script, decoder of 0.1 {speeds.convolutions:8.0f} images/s")
     print(f"  plain script                 {speeds.plain:8.0f} images/s")
     print(f"  cvae                         {speeds.cvae:8.0f} images/s, ", end="")

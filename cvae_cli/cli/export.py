@@ -31,7 +31,7 @@ def command(model: str, format: str | None, out: Path, *, overwrite: bool) -> No
 
     console = make_console()
     if verbosity() >= 0:
-        console.print(f"tracing {visible(model)} ...", markup=False)
+        console.print(f"tracing {visible(storage.shown(model))} ...", markup=False)
     for file in export(registry.resolve(model), out, format=format, overwrite=overwrite):
         if verbosity() >= 0:
             size = (storage.size_of(file) or 0) / 1e6

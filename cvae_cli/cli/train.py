@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cvae_cli import storage
 from cvae_cli.cli import completion, options
 from cvae_cli.cli.console import make_console, print_warning, shown_path, verbosity, visible
 from cvae_cli.cli.progress import PLAIN_SECONDS, ProgressDisplay
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from cvae_cli.data.folders import DatasetSummary
     from cvae_cli.data.pairs import Pairing
+    from cvae_cli.training.options import TrainOptions
     from cvae_cli.training.run import TrainResult
 
 _MAX_NAMED_FILES = 20
@@ -169,7 +171,7 @@ def command(ctx: click.Context, /, **asked: Any) -> None:
             result = train(recipe, data, folder, job.trainer(recipe), observer, stop)
     if not result.main_process:
         return
-    _print_result(console, result, job.data)
+    _print_result(console, result, job)
     if job.data not in NAMES and result.weights is not None and not result.interrupted:
         _print_quality(console, result.weights, job.data, job.device)
     if result.interrupted:
@@ -311,11 +313,13 @@ def _about_pairs(pairing: Pairing) -> str:
     return f"no pairs: {found}, which may be chance; the names are taken for numbers."
 
 
-def _print_result(console: Console, result: TrainResult, data: str) -> None:
+def _print_result(console: Console, result: TrainResult, job: TrainOptions) -> None:
     if result.interrupted and not result.complete:
+        begun = "" if job.start is None else f" --from {shown_path(storage.shown(job.start))}"
+        begun += "" if job.distill is None else f" --distill {shown_path(storage.shown(job.distill))}"
         console.print(
             f"stopped early after {result.epochs} whole epochs; continue with "
-            f"cvae train --data {shown_path(data)} --resume --out {shown_path(result.folder)}",
+            f"cvae train --data {shown_path(job.data)}{begun} --resume --out {shown_path(result.folder)}",
             markup=False,
         )
     elif result.interrupted:

@@ -24,8 +24,8 @@ FORMAT_VERSION = 2
 KIND = "manifest"
 MANIFEST = re.compile(r"manifest(-\d+-of-\d+)?\.jsonl")
 _END, _COMPLETE = "ended", "complete"
-_TIME_LENGTH = 20
-"""Of a time such as 2026-11-27T08:00:00Z."""
+_ROOM = 20 + 24
+"""For what is known at the end: a time such as 2026-11-27T08:00:00Z, and a precision."""
 _HEAD_BYTES = 1_000_000
 """Of a file, within which its first line must end."""
 
@@ -126,7 +126,7 @@ class Manifest:
         try:
             self._lines = open_lines(file)
             # Room for the time at the end.
-            self._lines.write(json.dumps(self._run) + " " * _TIME_LENGTH)
+            self._lines.write(json.dumps(self._run) + " " * _ROOM)
         except OSError as error:
             raise self._failure(error) from error
 
@@ -136,6 +136,10 @@ class Manifest:
             self._lines.write(json.dumps(record))
         except OSError as error:
             raise self._failure(error) from error
+
+    def add(self, **known: Any) -> None:
+        """Say more of the run in the first line, which is written again at the end."""
+        self._run |= known
 
     def __enter__(self) -> Manifest:
         """Nothing more is needed."""

@@ -105,6 +105,8 @@ def export(
         raise UserError("--format onnx needs the extra [export]: pip install 'cvae-cli[export]'.")
     files = (out, classifier_file(out))
     for file in files:
+        if storage.is_same_file(file, model_file):
+            raise UserError(f"{file}: this is the model itself; name another file.")
         if storage.exists(file) and not overwrite:
             raise UserError(f"{file}: is there already; name another file, or add --overwrite.")
     model, card = weights.load(model_file)
@@ -123,12 +125,14 @@ def export(
         (ClassifyGraph(model), {"images": images}, {"images": {0: n}}, "probabilities"),
     )
     write = {"onnx": _onnx, "pt2": _pt2}[format]
-    for file, (graph, inputs, dynamic, output) in zip(files, graphs, strict=True):
+    contents = []
+    for graph, inputs, dynamic, output in graphs:
         with torch.no_grad(), warnings.catch_warnings():
             # Torch warns of what it will change in its own code, and of what it does not support in others.
             warnings.simplefilter("ignore")
             program = torch.export.export(graph, tuple(inputs.values()), dynamic_shapes=dynamic, strict=False)
-            content = write(program, list(inputs), output, _metadata(card, output))
+            contents.append(write(program, list(inputs), output, _metadata(card, output)))
+    for file, content in zip(files, contents, strict=True):
         storage.write_file(file, content)
     return files
 

@@ -101,6 +101,8 @@ class Relabeller:
         """
         labels = min(10, self.spec.num_classes)
         latent = self.model.draw_noise(styles, torch.Generator().manual_seed(0))
+        if self.model.tiles is not None:
+            latent = Latent(latent.z)  # tiles know of no maps
         every = torch.arange(labels, device=self.device).expand(styles, -1)
         with torch.inference_mode():
             tiles = self.model.relabel(self._moved(latent), None, every).float()
@@ -176,7 +178,8 @@ class Relabeller:
                 y = self._padded(labels[part], size)
                 x = self._canvas(images[part], size)
                 latent = self.model.infer(x, y, with_maps=uses_maps)
-                tiles = self.model.relabel(latent, y, self._padded(targets[part], size))
+                # Of other labels than their own, which would be drawn by another decoder.
+                tiles = self.model.relabel(latent, y, self._padded(targets[part], size, rest=1))
                 drawn = from_canvas(tiles, self.spec.image_size)[:count].cpu().numpy()
                 return drawn, self.model.latent_scale(latent.z)[:count].float().cpu().numpy()
 
@@ -286,8 +289,8 @@ class Relabeller:
         recon, kl_mean = (totals / len(images)).tolist()
         return {"recon_loss": recon, "kl": kl_mean, "elbo": -(recon + kl_mean)}
 
-    def _padded(self, labels: NDArray[np.int64], size: int) -> torch.Tensor:
-        padded = np.zeros((size, *labels.shape[1:]), np.int64)
+    def _padded(self, labels: NDArray[np.int64], size: int, rest: int = 0) -> torch.Tensor:
+        padded = np.full((size, *labels.shape[1:]), rest, np.int64)
         padded[: len(labels)] = labels
         return torch.from_numpy(padded).to(self.device)
 

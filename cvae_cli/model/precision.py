@@ -11,7 +11,7 @@ from torch import Tensor
 from cvae_cli.model.canvas import from_canvas, images_at_once, to_canvas
 from cvae_cli.model.vae import ConditionalVAE
 
-_IMAGES, _BATCH = 100, 20
+_IMAGES, _BATCH, _LABELS = 100, 20, 25
 _GREY_LEVELS = 2
 _SHARE, _MOST = 0.001, 12
 """Share of the pixels that may be further off than ``_GREY_LEVELS``, and how far at most."""
@@ -82,12 +82,14 @@ def _with_tiles_in_bf16(model: ConditionalVAE) -> ConditionalVAE:
 
 @torch.no_grad()
 def _tiles(model: ConditionalVAE, images: Tensor, labels: Tensor, *, bf16: bool = False) -> Tensor:
-    """Tiles of the first images under all labels but their own, (N, K - 1, C, H, W) uint8."""
+    """Tiles of some images under labels that are not their own, (N, T, C, H, W) uint8."""
     spec, device = model.spec, next(model.parameters()).device
-    others = torch.arange(1, spec.num_classes)
+    # Of very many classes a few, spread over all of them.
+    others = torch.linspace(1, spec.num_classes - 1, min(spec.num_classes - 1, _LABELS)).long()
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:_IMAGES]
     batch = images_at_once(_BATCH, spec.canvas_size)
     drawn = []
-    for part, y in zip(images[:_IMAGES].split(batch), labels[:_IMAGES].split(batch), strict=True):
+    for part, y in zip(images[order].split(batch), labels[order].split(batch), strict=True):
         x, y = to_canvas(part.to(device), spec.canvas_size), y.to(device)
         targets = (y[:, None] + others.to(device)) % spec.num_classes
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

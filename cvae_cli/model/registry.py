@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from importlib import resources
@@ -166,6 +167,29 @@ def read_card(file: Location) -> ModelCard:
     except WeightsError as error:
         raise WeightsError(f"{file.with_suffix('.json')}: {error}") from error
     return ModelCard(file, raw["name"], spec, raw["sha256"], raw)
+
+
+def read_content(file: Location, raw: dict[str, Any]) -> bytes:
+    """Read a weights file whole, checked against its metadata.
+
+    Args:
+        file: the ``.safetensors`` file.
+        raw: its metadata, from :func:`read_metadata`.
+
+    Raises:
+        WeightsError: its size or its sha256 is not what it should be.
+    """
+    # Before it is read: a wrong file may be of any size.
+    size = storage.size_of(file)
+    if size != raw["bytes"]:
+        raise WeightsError(
+            f"{file}: {size} bytes, but its metadata says {raw['bytes']}: "
+            "the file is incomplete or belongs to another JSON."
+        )
+    content = storage.read_bytes(file)
+    if hashlib.sha256(content).hexdigest() != raw["sha256"]:
+        raise WeightsError(f"{file}: its sha256 is not the one in its metadata; download or export it again.")
+    return content
 
 
 def _refuse_pickle(file: Location) -> None:

@@ -132,7 +132,7 @@ class ConditionalVAE(nn.Module):
         Returns:
             (B, T, C, H, W) in [0, 1].
         """
-        if self.tiles is not None:
+        if self.tiles is not None and (y is not None or not latent.maps):
             return self._relabel_fast(latent, y, targets)
         batch, count = targets.shape
         z = latent.z[:, None, :].expand(-1, count, -1)

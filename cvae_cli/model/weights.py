@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from cvae_cli import storage
 from cvae_cli.errors import WeightsError
-from cvae_cli.model.registry import FORMAT_VERSION, MODEL, ModelCard, read_card
+from cvae_cli.model.registry import FORMAT_VERSION, MODEL, ModelCard, read_card, read_content
 from cvae_cli.model.vae import ConditionalVAE
 from cvae_cli.storage import Location
 
@@ -64,18 +64,8 @@ def load_network(file: Location, raw: dict[str, Any], build: Callable[[], Networ
     Raises:
         WeightsError: size, sha256, a key or a shape is not what it should be.
     """
-    # Before it is read: a wrong file may be of any size.
-    size = storage.size_of(file)
-    if size != raw["bytes"]:
-        raise WeightsError(
-            f"{file}: {size} bytes, but its metadata says {raw['bytes']}: "
-            "the file is incomplete or belongs to another JSON."
-        )
-    content = storage.read_bytes(file)
-    if hashlib.sha256(content).hexdigest() != raw["sha256"]:
-        raise WeightsError(f"{file}: its sha256 is not the one in its metadata; download or export it again.")
     try:
-        tensors = load_tensors(content)
+        tensors = load_tensors(read_content(file, raw))
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError(f"{file}: not a valid safetensors file: {error}") from error
     # The meta device holds shapes only: a spec of absurd sizes allocates nothing.

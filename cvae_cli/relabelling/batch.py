@@ -84,7 +84,8 @@ def relabel_batch(
             labels[number], confidences[number] = predicted[number], float(probabilities[number])
     targets = [plan.targets_of(int(label)) for label in labels]
     # One shape for the whole run: where an image has fewer targets, the rest of its row is dropped.
-    wanted = np.zeros((len(items), max(1, plan.max_targets)), np.int64)
+    others = (labels + 1) % plan.spec.num_classes
+    wanted = np.repeat(others[:, None], max(1, plan.max_targets), axis=1)
     for row, indices in zip(wanted, targets, strict=True):
         row[: len(indices)] = indices
     tiles, scales = relabeller.draw_with_scales(images, labels, wanted)  # (N, T, C, H, W), (N,)

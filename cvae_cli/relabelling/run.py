@@ -16,7 +16,7 @@ from importlib.metadata import version
 from itertools import chain, islice
 
 from cvae_cli import __version__, storage
-from cvae_cli.errors import ImageError, UnreachableError
+from cvae_cli.errors import ImageError, UnreachableError, UserError
 from cvae_cli.images.discover import ImageRef, iter_images
 from cvae_cli.images.listings import SharedListings
 from cvae_cli.images.manifest import Manifest, check_manifest, manifest_name, to_record
@@ -68,8 +68,11 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
     folder.create()
     before = Before(plan)
     worker = Worker(plan, folder, before, device=options.device, batch_size=options.batch_size)
-    if not before.has_finished:
-        _ = worker.copies  # loaded at once, since they will be needed: what is wrong with them is said here
+    try:
+        worker.check()
+    except UserError:
+        before.close(changed=False)
+        raise
     return _run(worker, images, options)
 
 
@@ -83,6 +86,7 @@ def _run(worker: Worker, images: Iterator[ImageRef], options: RelabelOptions) ->
                 yield from _recorded(worker, drawn, manifest, options)
             complete = True
         finally:
+            manifest.add(precision=worker.used_precision)
             worker.before.close(complete=complete)
 
 
@@ -136,6 +140,7 @@ def manifest_of(plan: RelabelPlan, options: RelabelOptions) -> Manifest:
             "min_realism": plan.min_realism,
             "shard": None if options.shard is None else list(options.shard),
         },
+        "precision": None,
         "versions": {"cvae": __version__, "torch": version("torch")},
     }
     return Manifest(plan.out / manifest_name(options.shard), run)
@@ -167,9 +172,10 @@ def _drawn(
             # Each thread draws batches of its own on one core: threads that share a batch spend much of
             # their time waiting for each other. It loads and writes them too, as handing over costs more.
             # The first batches are small, so that all threads have something to do at once.
+            first = 1 if workers > 1 else None
             yield from grouped_map(
                 pool, worker.relabel, items,
-                size=size, counts=_is_open, ahead=workers + _GROUPS_WAITING, first=1,
+                size=size, counts=_is_open, ahead=workers + _GROUPS_WAITING, first=first,
             )  # fmt: skip
         else:
             ahead = workers + _GROUPS_WAITING * size // _TOGETHER

@@ -18,6 +18,7 @@ from cvae_cli.images.load import load_image, read_image
 from cvae_cli.images.naming import printable
 from cvae_cli.images.output import OutputFolder, is_source
 from cvae_cli.images.png import provenance_in, read_provenance
+from cvae_cli.model import registry
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.batch import LoadedItem, RelabelledItem, relabel_batch
 from cvae_cli.relabelling.earlier import EarlierRuns, Outputs, recorded_outcome
@@ -26,6 +27,7 @@ from cvae_cli.relabelling.parts import EarlierParts, recorded_in_part
 from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.relabelling.render import OWN_CLASS, Rendered, render
 from cvae_cli.relabelling.resume import finished_outcome
+from cvae_cli.storage import RemotePath
 
 if TYPE_CHECKING:
     from cvae_cli.inference.relabeller import Relabeller
@@ -141,7 +143,8 @@ def finished_first(
     """The images, replaced by their outcomes where these are known without reading anything."""
     for ref in images:
         done = _known(ref)
-        if done is None:
+        # A list does not tell the versions of images of a store; to ask for each is not for this thread.
+        if done is None and (ref.version or not isinstance(ref.file, RemotePath)):
             with suppress(UnreachableError):  # whoever loads the image will say so
                 done = recorded(plan, ref, before)
         yield ref if done is None else done
@@ -275,6 +278,27 @@ class Worker:
         for copy in copies:
             self._idle.put(copy)
         return copies
+
+    def check(self) -> None:
+        """Find out what is wrong with options and weights, before anything is written.
+
+        Raises:
+            WeightsError: a weights file is damaged.
+            UserError: no such device, or a precision that it does not support.
+        """
+        plan = self.plan
+        if not self.before.has_finished or self._device not in ("auto", "cpu") or plan.precision == "fp16":
+            _ = self.copies
+            return
+        # As long as all may be finished, as much as can be told without torch.
+        for file in (plan.model_file, plan.judge_file):
+            if file is not None:
+                registry.read_content(file, registry.read_metadata(file))
+
+    @property
+    def used_precision(self) -> str | None:
+        """What the model has computed in, in words; ``None`` if it has not been loaded."""
+        return self.relabeller.described_precision if "copies" in self.__dict__ else None
 
     @property
     def relabeller(self) -> Relabeller:

@@ -316,10 +316,10 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
         """How all but the decoder of tiles was trained, if that is all that this run trains."""
         if self.teacher is None:
             return {}
-        if (before := self.teacher["training"].get("teacher")) is not None:
+        if (before := self.teacher.get("training", {}).get("teacher")) is not None:
             return {"teacher": before}
         told = ("train_command", "sha256", "metrics", "training")
-        return {"teacher": {key: self.teacher[key] for key in told}}
+        return {"teacher": {key: self.teacher.get(key) for key in told}}
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._began

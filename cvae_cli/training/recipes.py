@@ -240,10 +240,10 @@ def distilled(recipe: Recipe) -> Recipe:
         UserError: none of these networks can have one.
     """
     spec = recipe.spec
-    if spec.arch != "compact" or spec.map_carry or spec.canvas_size > LARGEST_UNASKED:
+    if spec.arch != "compact" or spec.map_carry or spec.canvas_size > LARGEST_UNASKED or spec.image_size % 4:
         raise UserError(
             "--distill is for digits, clothes and grey images of your own of up to "
-            f"{LARGEST_UNASKED}x{LARGEST_UNASKED} pixels: others are drawn by convolutions."
+            f"{LARGEST_UNASKED}x{LARGEST_UNASKED} pixels, in steps of 4: others are drawn by convolutions."
         )
     return replace(
         recipe,
@@ -270,8 +270,11 @@ def with_pairs(recipe: Recipe) -> Recipe:
         cycle=0.0,
         target=0.4 * recipe.loss.target,
         realism=0.4 * recipe.loss.realism,
+        moments=0.0,
+        distances=0.0,
     )
-    return replace(recipe, loss=loss)
+    last = recipe.fine_tuning and replace(recipe.fine_tuning, style=0.0, moments=0.0, distances=0.0)
+    return replace(recipe, loss=loss, fine_tuning=last)
 
 
 def resnet18(recipe: Recipe, data: str, *, label_blind: bool) -> Recipe:

@@ -76,8 +76,8 @@ def check_run_folder(folder: Path, description: dict[str, Any], *, resume: bool)
             f"{folder}: this run was started {was} the extra [photographs], and can only go on likewise."
         )
     raise UserError(
-        f"{folder}: this run was started with other data, another seed, batch size, learning rate, --from or "
-        "recipe, or by an earlier version; repeat its command, with --resume added."
+        f"{folder}: this run was started with other data, another seed, batch size, learning rate, --from, "
+        "--distill or recipe, or by an earlier version; repeat its command, with --resume added."
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 
 import cvae_cli
 from cvae_cli.errors import LabelError, OutputError, UserError
-from cvae_cli.model import device
+from cvae_cli.model import device, registry
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling import worker
 from cvae_cli.relabelling.options import RelabelOptions
@@ -428,3 +429,31 @@ def test_manifests_are_as_their_schema_says(folder_of_digits: Path, tmp_path: Pa
             jsonschema.validate(record, {**schema["$defs"]["run" if number == 0 else "image"]})
             jsonschema.validate(record, schema)
     assert len(lines) > 5
+
+
+@pytest.mark.parametrize("mistake", ["fp16", "damaged"])
+def test_a_mistake_in_a_later_run_leaves_the_manifest_alone(
+    folder_of_digits: Path, tmp_path: Path, mistake: str
+) -> None:
+    model = tmp_path / "model" / "mine.safetensors"
+    model.parent.mkdir()
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(registry.shipped()["mnist"].with_suffix(suffix), model.with_suffix(suffix))
+    asked = options(folder_of_digits, tmp_path / "out", model=str(model))
+    run(asked)
+    manifest = (tmp_path / "out" / "manifest.jsonl").read_bytes()
+    shutil.copy(folder_of_digits / "d1.png", folder_of_digits / "new.png")
+    if mistake == "damaged":
+        model.write_bytes(model.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"fp16 needs a GPU|sha256"):
+        relabel(replace(asked, precision="fp16") if mistake == "fp16" else asked)
+    assert (tmp_path / "out" / "manifest.jsonl").read_bytes() == manifest
+    assert [file.name for file in (tmp_path / "out").glob(".manifest*")] == []
+
+
+def test_the_manifest_says_what_the_model_computed_in(folder_of_digits: Path, tmp_path: Path) -> None:
+    for number, precision in enumerate(("fp32", None)):  # drawn, and finished before
+        run(options(folder_of_digits, tmp_path / "out", precision="fp32"))
+        first = json.loads((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()[0])
+        assert first["precision"] == precision, number
+        assert first["options"]["precision"] == "fp32"
