@@ -317,7 +317,7 @@ def main() -> None:
             speeds = compare(model, arguments.data_dir, scratch, arguments.images)
             report(model, speeds)
             if model == arguments.model:
-                rows += [("plain script, decoder of 0.1", speeds.convolutions)]
+                rows += [("plain script, convolutions", speeds.convolutions)]
                 rows += [("plain script", speeds.plain), ("cvae, in class folders", speeds.cvae)]
         if arguments.rivals:
             return

@@ -2,7 +2,7 @@
 
     python benchmarks/photographs.py --data-dir data
 
-Prints one row per metric: the shipped model, and the same network trained on nothing but the bound
+Prints one row per metric: the shipped model, and the same network trained on the ELBO alone
 (a conditional VAE whose label nobody asks for), both on the test images, by the shipped judge.
 
 Two more judges say how often a tile is what was asked for; on real test images that is their accuracy. One
@@ -248,8 +248,8 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--epochs", type=int, default=3, help="of the plain VAE")
-    parser.add_argument("--judge-epochs", type=int, default=8, help="of the second judge")
-    parser.add_argument("--keep", type=Path, help="keep the second judge and the plain VAE in this folder")
+    parser.add_argument("--judge-epochs", type=int, default=8, help="of the judge of neighbours")
+    parser.add_argument("--keep", type=Path, help="keep that judge and the plain VAE in this folder")
     parser.add_argument("--only-prepare", action="store_true", help="train those two and stop")
     parser.add_argument("--only", choices=["model", "plain"], help="measure one of the two")
     parser.add_argument("--sheet", type=Path, help="write a sheet of a hundred random tiles")

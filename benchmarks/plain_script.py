@@ -3,8 +3,8 @@
     python benchmarks/plain_script.py FOLDER OUT --model mnist
 
 torchvision's ImageFolder, torch's DataLoader with a worker per core, ``make_grid`` and ``save_image``, and
-the model's own networks in fp32 on all cores. No captions, no checks, nothing is resumed. ``engine.py`` runs
-it as the first rival.
+the model's own networks in fp32 on all cores. No captions, no checks, nothing is resumed. ``engine.py``
+measures cvae against it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="mnist")
-    parser.add_argument("--convolutions", action="store_true", help="tiles by the decoder of 0.1")
+    parser.add_argument("--convolutions", action="store_true", help="tiles by the convolutional decoder")
     arguments = parser.parse_args()
     model, card = weights.load(registry.resolve(arguments.model))
     spec = card.spec

@@ -24,8 +24,9 @@ class Speeds(NamedTuple):
     """Images a second without the start, by the median of some rounds.
 
     Attributes:
-        convolutions: the plain script, with the decoder of version 0.1.
-        plain: the plain script, with the decoder that the model draws tiles by.
+        convolutions: the plain script, with the convolutional decoder.
+        plain: the plain script, with the decoder that the model draws tiles by: the same one, for a model
+            that has no decoder of tiles.
         cvae: ``cvae relabel``.
     """
 
@@ -73,7 +74,7 @@ def compare(model: str, data_dir: Path, scratch: Path, count: int) -> Speeds:
 def report(model: str, speeds: Speeds) -> None:
     """Print the speeds and their ratios."""
     print(f"{model}, images in class folders, without the start, median of {ROUNDS} rounds by turns:")
-    print(f"  plain script, decoder of 0.1 {speeds.convolutions:8.0f} images/s")
+    print(f"  plain script, convolutions {speeds.convolutions:8.0f} images/s")
     print(f"  plain script                 {speeds.plain:8.0f} images/s")
     print(f"  cvae                         {speeds.cvae:8.0f} images/s, ", end="")
     print(f"{speeds.cvae / speeds.convolutions:.1f} and {speeds.cvae / speeds.plain:.1f} times as many")

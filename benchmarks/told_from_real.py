@@ -1,4 +1,4 @@
-"""Whether people can tell tiles from photographs: fifty pairs of the same class, one of them drawn.
+"""Whether viewers can tell tiles from photographs: fifty pairs of the same class, one of them drawn.
 
     python benchmarks/told_from_real.py pairs.png --data-dir data
     python benchmarks/told_from_real.py pairs.png --answers answers.txt

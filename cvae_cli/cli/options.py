@@ -165,8 +165,8 @@ precision = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="auto is what was measured to draw the same with this model, but for a few grey levels, where that "
-    "is fast; else fp32.",
+    help="auto is bf16 where that is fast and was measured to draw almost the same with this model; else "
+    "fp32.",
 )
 
 

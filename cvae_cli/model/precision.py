@@ -1,4 +1,4 @@
-"""In which precision a model draws what it draws in fp32, but faster."""
+"""Finds the fastest precision whose tiles are practically those of fp32."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Difference(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Whether nobody could tell."""
+        """Whether the difference is within the limits."""
         return self.share <= _SHARE and self.most <= _MOST
 
 

@@ -67,7 +67,7 @@ class TileDecoder(nn.Module):
         self.pixels = nn.Conv2d(_MAP_WIDTH, spec.channels * _BLOCK**2, 3, padding=1)
 
     def use(self, dtype: torch.dtype) -> TileDecoder:
-        """Compute in a precision from now on; all but the first product, which latents are too fine for."""
+        """Compute in a precision from now on, except the first layer, whose input would lose too much."""
         for part in (self.hidden, self.out, self.convolutions, self.pixels):
             part.to(dtype)
         return self

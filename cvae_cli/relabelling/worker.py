@@ -290,7 +290,7 @@ class Worker:
         if not self.before.has_finished or self._device not in ("auto", "cpu") or plan.precision == "fp16":
             _ = self.copies
             return
-        # As long as all may be finished, as much as can be told without torch.
+        # If everything may be finished already, only what can be checked without torch.
         for file in (plan.model_file, plan.judge_file):
             if file is not None:
                 registry.read_content(file, registry.read_metadata(file))

@@ -41,13 +41,13 @@ class Distillation(Objective):
         self.networks.fine_tuning = True
 
     def training_terms(self, images: Tensor, y: Tensor, truth: Truth | None = None) -> Terms:
-        """As :meth:`Objective.training_terms`; what is true the teacher knows."""
+        """As :meth:`Objective.training_terms`; ``truth`` is not used: the teacher takes its place."""
         weights, model = self.weights, self.networks.model
         assert model.tiles is not None
         x = augment_inputs(self.to_input(images), self.recipe)
         target = other_labels(y, self.recipe.spec.num_classes)
         with torch.no_grad():
-            # Means, as tiles are drawn from; of samples it need not know more than of the prior's.
+            # Means, as tiles are drawn from; samples of posteriors are covered by those of the prior.
             shared = model.alignment(model.encoder(x, y).mu, y)
             drawn = torch.randn_like(shared[: max(1, round(_PRIOR_SHARE * len(x)))])
             every = torch.cat([target, target[: len(drawn)]])

@@ -75,7 +75,7 @@ class Mover:
     def __init__(self, file: Path, **options: object) -> None:
         self.card = registry.read_card(file)
         self.spec = self.card.spec
-        self.device, self.precision, self.ignores_label = torch.device("cpu"), "fp32", False
+        self.device, self.described_precision, self.ignores_label = torch.device("cpu"), "fp32", False
         self.batch_size = 16
 
     def draw(self, images: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 
 from cvae_cli import storage
 from cvae_cli.gallery.rows import SURE, Links, Summary, as_script, row_of, url_of_output, verdict_of
-from cvae_cli.judge import predict
+from cvae_cli.judge import marks
 from cvae_cli.outcomes import ImageOutcome, Output
 
 KNOWN = ImageOutcome(
@@ -91,7 +91,7 @@ def test_a_script_cannot_be_left(tmp_path: Path) -> None:
 
 
 def test_sure_means_the_same_as_below_the_tiles_of_a_grid() -> None:
-    assert SURE == predict.SURE
+    assert SURE == marks.SURE
 
 
 def test_counts_are_of_all_images() -> None:

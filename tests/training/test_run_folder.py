@@ -56,7 +56,7 @@ def test_only_the_same_run_is_resumed(tmp_path: Path) -> None:
 
 
 def test_a_run_from_before_there_was_an_option_goes_on(tmp_path: Path) -> None:
-    recipe = with_these_eyes(CIFAR10, imagenet=False)
+    recipe = replace(with_these_eyes(CIFAR10, imagenet=False), map_dropout=0.0)
     raw = json.loads(json.dumps(describe_run("cifar10", 0, recipe)))
     del raw["recipe"]["map_dropout"], raw["recipe"]["discriminator"]["eyes"]
     create_run_folder(tmp_path / "run", raw, resume=False)
