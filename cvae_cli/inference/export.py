@@ -38,7 +38,7 @@ from cvae_cli.storage import Location
 
 FORMATS = ("onnx", "pt2")
 OPSET = 18
-"""Of ONNX: the first with everything that these graphs use."""
+"""Of ONNX: the one that torch's exporter writes without converting."""
 _METADATA_FILE = "metadata.json"
 
 

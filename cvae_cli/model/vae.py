@@ -37,8 +37,8 @@ class ConditionalVAE(nn.Module):
     With latent maps (:mod:`cvae_cli.model.latent_maps`) it is a hierarchy of three levels: the vector, and
     maps at twice and at four times the coarsest feature maps.
 
-    Where the spec has ``tile_widths``, ``tiles`` draws what is not an image's own label, several times as fast
-    as the decoder.
+    Where the spec has ``tile_widths``, ``tiles`` draws what is not an image's own label, several times as
+    fast as the decoder.
 
     Latent vectors of all labels share a mean and nearly share a covariance (:class:`LatentAlignment`): a
     latent says where an image lies among those of its class.

@@ -149,7 +149,7 @@ class RelabelPlan:
 
     @property
     def _meant_precision(self) -> str:
-        """The precision as pictures depend on it: ``auto`` draws the same everywhere, as measured."""
+        """The precision as pictures depend on it; ``auto`` counts as one, though machines differ in it."""
         return "fp32" if (self.precision, self.spec.auto_precision) == ("auto", "fp32") else self.precision
 
     def fingerprint(self, ref: ImageRef, sha256: str, label: Label | None) -> str:

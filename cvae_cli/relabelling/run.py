@@ -29,7 +29,7 @@ from cvae_cli.relabelling.parts import PartWriter, run_name
 from cvae_cli.relabelling.pipeline import grouped_map
 from cvae_cli.relabelling.plan import RelabelPlan, make_plan
 from cvae_cli.relabelling.render import Rendered
-from cvae_cli.relabelling.worker import Before, Worker, finished_first, identify
+from cvae_cli.relabelling.worker import Before, Worker, identify, with_known_outcomes
 
 _GROUPS_WAITING = 2
 """Batches in flight beside those that are being worked on."""
@@ -150,7 +150,7 @@ def drawn_by(
     worker: Worker, images: Iterator[ImageRef], workers: int
 ) -> Generator[ImageOutcome | Rendered, None, None]:
     """Load, draw and write images in threads; in order, what became of them, or is still to be written."""
-    items = finished_first(worker.plan, images, worker.before)
+    items = with_known_outcomes(worker.plan, images, worker.before)
     # As long as all is finished no model is loaded.
     for item in items:
         if isinstance(item, ImageRef):

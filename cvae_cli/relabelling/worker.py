@@ -137,7 +137,7 @@ def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem
     return IdentifiedItem(ref, content, label, fingerprint, outcome)
 
 
-def finished_first(
+def with_known_outcomes(
     plan: RelabelPlan, images: Iterable[ImageRef], before: Before
 ) -> Iterator[ImageRef | ImageOutcome]:
     """The images, replaced by their outcomes where these are known without reading anything."""
