@@ -65,7 +65,8 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
-    help="Threads that read, write and, on the CPU, draw.  [default: one per processor]",
+    help="Threads, in a long run processes, that read, write and, on the CPU, draw.  [default: one per "
+    "processor]",
 )
 @options.check
 @click.option(
@@ -93,7 +94,7 @@ if TYPE_CHECKING:
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="local: this process, with threads. ray: actors on all cores or GPUs of a Ray cluster, by default "
+    help="local: this machine alone. ray: actors on all cores or GPUs of a Ray cluster, by default "
     "one on this machine; needs the extra [ray].",
 )
 @click.option(
@@ -140,7 +141,8 @@ def command(
     console = make_console()
     if shard is None and (shard := shard_from_environment(os.environ)) and verbosity() >= 0:
         console.print(f"shard {shard[0]}/{shard[1]}, from this process's environment.")
-    job = RelabelOptions(sources=source, listing=options.listing(source, null=null), shard=shard, **asked)
+    listing = options.listing(source, null=null)
+    job = RelabelOptions(sources=source, listing=listing, shard=shard, processes=True, **asked)
     report = Report()
     display = ProgressDisplay(console)
     if engine != "ray" and ray_address is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -67,8 +67,7 @@ def _is_manifest(file: Location) -> bool:
 def to_record(outcome: ImageOutcome) -> dict[str, Any]:
     """An outcome as a line of the manifest; names that are not UTF-8 are written as in the pictures."""
     outputs = tuple(one._replace(path=printable(one.path)) for one in outcome.outputs)
-    named = replace(
-        outcome,
+    named = outcome.updated(
         path=printable(outcome.path),
         source=printable(outcome.source),
         reason=printable(outcome.reason),

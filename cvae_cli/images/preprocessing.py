@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +52,5 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """The steps that were taken, as JSON takes them."""
-        taken = {
-            key: value
-            for key, value in dataclasses.asdict(self).items()
-            if value is not None and value is not False
-        }
+        taken = {key: value for key, value in vars(self).items() if value is not None and value is not False}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in taken.items()}

@@ -1,17 +1,20 @@
-"""How many threads work, and on how many cores each of them runs its networks."""
+"""What this machine has for threads and processes, and on how many cores each thread runs its networks."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cvae_cli import storage
 
 _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Control groups of Linux, and those of this process."""
+_MEMORY = Path("/proc/meminfo")
+_LIMIT_V1, _USED_V1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
+_CACHED = ("inactive_file", "total_inactive_file")
 
 
 @contextmanager
@@ -51,25 +54,44 @@ def cpu_quota() -> float | None:
     The least of the process's own group and those above it (https://docs.kernel.org/admin-guide/cgroup-v2.html,
     ``cpu.max``; of version 1 ``cpu.cfs_quota_us`` over ``cpu.cfs_period_us``).
     """
+    quotas = (_quota_v2(folder) if is_v2 else _quota_v1(folder) for folder, is_v2 in _own_groups("cpu"))
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that are left, for this machine and by its control groups; ``None`` if it does not say.
+
+    What files are cached in counts as left (``MemAvailable``, and the ``inactive_file`` of a group).
+    """
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = storage.read_text(_MEMORY).splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    for folder, is_v2 in _own_groups("memory"):
+        names = ("memory.max", "memory.current") if is_v2 else (_LIMIT_V1, _USED_V1)
+        limit, used = (next(iter(_numbers(folder / name)), None) for name in names)
+        if limit is not None and used is not None:
+            found.append(max(0, limit - used + _cached(folder)))
+    return min(found, default=None)
+
+
+def _own_groups(controller: str) -> Iterator[tuple[Path, bool]]:
+    """The control groups of this process, each with those above it, and whether these are version 2."""
     try:
         groups = [line.split(":", 2) for line in storage.read_text(_OWN_GROUPS).splitlines()]
     except OSError:
-        return None
-    found = []
+        return
     for _, controllers, path in (group for group in groups if len(group) == 3):
         is_v2 = controllers == ""
-        if not is_v2 and "cpu" not in controllers.split(","):
+        if not is_v2 and controller not in controllers.split(","):
             continue
-        root = _GROUPS if is_v2 else _GROUPS / "cpu"
+        root = _GROUPS if is_v2 else _GROUPS / controller
         own = root / path.lstrip("/")
         # In a container the path may be that of the host, and its root the container's own group.
         for folder in (own, *own.parents):
-            quota = _quota_v2(folder) if is_v2 else _quota_v1(folder)
-            if quota is not None:
-                found.append(quota)
+            yield folder, is_v2
             if folder == root:
                 break
-    return min(found, default=None)
 
 
 def _quota_v2(folder: Path) -> float | None:
@@ -80,6 +102,14 @@ def _quota_v2(folder: Path) -> float | None:
 def _quota_v1(folder: Path) -> float | None:
     quota, period = _numbers(folder / "cpu.cfs_quota_us"), _numbers(folder / "cpu.cfs_period_us")
     return quota[0] / period[0] if quota and period and quota[0] and quota[0] > 0 and period[0] else None
+
+
+def _cached(folder: Path) -> int:
+    """Bytes of files that a group's memory holds and would give up."""
+    with suppress(OSError, ValueError, IndexError):
+        lines = storage.read_text(folder / "memory.stat").splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.split()[0] in _CACHED)
+    return 0
 
 
 def _numbers(file: Path) -> list[int | None]:

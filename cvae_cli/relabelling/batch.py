@@ -116,4 +116,4 @@ def _with_scale(item: LoadedItem, scale: float) -> LoadedItem:
     if scale == 1.0:
         return item
     prepared = {**item.outcome.prepared, "latent_scale": round(scale, 3)}
-    return replace(item, outcome=replace(item.outcome, prepared=prepared))
+    return replace(item, outcome=item.outcome.updated(prepared=prepared))

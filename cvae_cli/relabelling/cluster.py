@@ -246,9 +246,9 @@ def _make_actor(plan: RelabelPlan, options: RelabelOptions, workers: int, run: s
 
 def _of_this_run(outcome: ImageOutcome, row: dict[str, Any]) -> ImageOutcome:
     """An outcome as the run reports it: finished by an actor that died is done, not finished before."""
-    outcome = replace(outcome, source=os.fsdecode(row["source"]))
+    outcome = outcome.updated(source=os.fsdecode(row["source"]))
     if outcome.reason == FINISHED and not row["begun"]:
-        return replace(outcome, status="done", reason="")
+        return outcome.updated(status="done", reason="")
     return outcome
 
 

@@ -14,7 +14,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import lru_cache
 from typing import IO, Any, NamedTuple
 
@@ -230,5 +229,5 @@ def recorded_outcome(
         if written is None or written > latest:
             return None
     # As it is called here: names that are not UTF-8 are written otherwise in a manifest.
-    outcome = replace(outcome, path=ref.relative, source=ref.source, outputs=wanted)
+    outcome = outcome.updated(path=ref.relative, source=ref.source, outputs=wanted)
     return outcome.skipped(FINISHED)

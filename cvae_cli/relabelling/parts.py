@@ -14,7 +14,6 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from cvae_cli import storage
@@ -104,7 +103,7 @@ class EarlierParts:
         if row is None:
             return None
         outcome = from_record(json.loads(row[1]))
-        return replace(outcome, outputs=(Output("tiles", f"{TILES}/{self.names[row[0]]}"),))
+        return outcome.updated(outputs=(Output("tiles", f"{TILES}/{self.names[row[0]]}"),))
 
     def replaced(self, name: str) -> None:
         """Take note that a source has been drawn anew."""
@@ -171,7 +170,7 @@ def recorded_in_part(
     if outcome.fingerprint != fingerprint:
         return None
     # As it is called in this run, which may have been given the source by another name.
-    return replace(outcome, path=ref.relative, source=ref.source).skipped(FINISHED)
+    return outcome.updated(path=ref.relative, source=ref.source).skipped(FINISHED)
 
 
 def run_name(plan: RelabelPlan, parts: EarlierParts, options: RelabelOptions) -> str:
@@ -240,7 +239,7 @@ class PartWriter:
             actual = self._flush()
             for outcome, source in waiting:
                 moved = actual != name and bool(outcome.outputs) and bool(source)
-                written(replace(outcome, outputs=(Output("tiles", actual),)) if moved else outcome, source)
+                written(outcome.updated(outputs=(Output("tiles", actual),)) if moved else outcome, source)
             waiting.clear()
 
         failed = False
@@ -258,7 +257,7 @@ class PartWriter:
                 flush()
 
     def _add(self, rendered: Rendered) -> ImageOutcome:
-        outcome = replace(rendered.outcome, outputs=(Output("tiles", self.name),) if rendered.rows else ())
+        outcome = rendered.outcome.updated(outputs=(Output("tiles", self.name),) if rendered.rows else ())
         for number, row in enumerate(rendered.rows):
             self._rows.append({**row, "outcome": json.dumps(to_record(outcome)) if number == 0 else None})
             self._bytes += len(row["image"]["bytes"])

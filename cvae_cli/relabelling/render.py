@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,7 @@ class Rendered:
 def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
     """Compose and encode the pictures of an image."""
     item, ref, spec = drawn.item, drawn.item.ref, plan.spec
-    outcome = replace(
-        item.outcome,
+    outcome = item.outcome.updated(
         label=spec.classes[drawn.label],
         label_source=drawn.label_source,
         confidence=drawn.confidence,
@@ -93,8 +92,7 @@ def render(plan: RelabelPlan, drawn: RelabelledItem) -> Rendered:
         )
     left_out = [index for index in drawn.targets if plan.tiles and spec.classes[index] in check.left_out]
     return Rendered(
-        outcome=replace(
-            outcome,
+        outcome=outcome.updated(
             status="done",
             targets=names,
             outputs=plan.outputs(ref, drawn.targets, left_out=check.left_out),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from cvae_cli.images.discover import ImageRef
@@ -47,8 +46,7 @@ def finished_outcome(
     for output in outputs:
         if (read_provenance(plan.out / output.path) or {}).get("fingerprint") != fingerprint:
             return None
-    known = replace(
-        outcome,
+    known = outcome.updated(
         label=plan.spec.classes[index],
         label_source=recorded.get("label_source"),
         confidence=recorded.get("confidence"),

@@ -2,18 +2,18 @@
 
 File work and the network overlap. One thread per core loads images, draws batches of them (on GPUs a
 thread of its own does, one for each), and renders and writes the pictures; the calling thread only hands
-out work. A bounded number of images is in flight, so memory does not grow with their number, and outcomes
-come in the order in which the images were found.
+out work. In a long run processes take over from these threads. A bounded number of images is in flight, so
+memory does not grow with their number, and outcomes come in the order in which the images were found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain, islice
+from typing import NamedTuple
 
 from cvae_cli import __version__, storage
 from cvae_cli.errors import ImageError, UnreachableError, UserError
@@ -28,8 +28,10 @@ from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.parts import PartWriter, run_name
 from cvae_cli.relabelling.pipeline import grouped_map
 from cvae_cli.relabelling.plan import RelabelPlan, make_plan
+from cvae_cli.relabelling.processes import WorkerProcesses
 from cvae_cli.relabelling.render import Rendered
 from cvae_cli.relabelling.worker import Before, Worker, identify, with_known_outcomes
+from cvae_cli.storage import RemotePath
 
 _GROUPS_WAITING = 2
 """Batches in flight beside those that are being worked on."""
@@ -82,7 +84,9 @@ def _run(worker: Worker, images: Iterator[ImageRef], options: RelabelOptions) ->
     # Closed before the manifest takes its name, which an earlier one, still open, would bar on Windows.
     with manifest_of(plan, options) as manifest:
         try:
-            with closing(drawn_by(worker, images, options.workers or default_workers())) as drawn:
+            workers = options.workers or default_workers()
+            after = _Processes(streamed=options.listing is not None) if _in_processes(options) else None
+            with closing(drawn_by(worker, images, workers, after)) as drawn:
                 yield from _recorded(worker, drawn, manifest, options)
             complete = True
         finally:
@@ -146,29 +150,65 @@ def manifest_of(plan: RelabelPlan, options: RelabelOptions) -> Manifest:
     return Manifest(plan.out / manifest_name(options.shard), run)
 
 
+class _Processes(NamedTuple):
+    """That processes take over from threads if a run takes long."""
+
+    streamed: bool
+    """Whether the images come from another program, one by one."""
+
+
+def _in_processes(options: RelabelOptions) -> bool:
+    """Whether a long run is to go on in processes: not where threads mostly wait for other machines.
+
+    Nor where there are to be more of them than processors, which is for the same.
+    """
+    places = (*options.sources, options.out)
+    return (
+        options.processes
+        and not any(isinstance(place, RemotePath) for place in places)
+        and (options.workers or 2) in range(2, default_workers() + 1)
+    )
+
+
 def drawn_by(
-    worker: Worker, images: Iterator[ImageRef], workers: int
+    worker: Worker, images: Iterator[ImageRef], workers: int, after: _Processes | None = None
 ) -> Generator[ImageOutcome | Rendered, None, None]:
-    """Load, draw and write images in threads; in order, what became of them, or is still to be written."""
+    """Load, draw and write images; in order, what became of them, or is still to be written.
+
+    Args:
+        worker: what does it.
+        images: which ones.
+        workers: threads, or processes.
+        after: processes that take over from threads; ``None`` for none.
+    """
     items = with_known_outcomes(worker.plan, images, worker.before)
     # As long as all is finished no model is loaded.
     for item in items:
         if isinstance(item, ImageRef):
             with one_core_per_thread() as initialise:
-                yield from _drawn(worker, chain([item], items), workers, initialise)
+                threads = ThreadPoolExecutor(workers, "cvae", initialise)
+                yield from _drawn(worker, chain([item], items), workers, threads, after)
             return
         yield item
 
 
 def _drawn(
-    worker: Worker, items: Iterator[ImageRef | ImageOutcome], workers: int, initialise: Callable[[], None]
+    worker: Worker,
+    items: Iterator[ImageRef | ImageOutcome],
+    workers: int,
+    threads: Executor,
+    after: _Processes | None,
 ) -> Iterator[ImageOutcome | Rendered]:
     size = worker.relabeller.batch_size
-    pool = ThreadPoolExecutor(workers, "cvae", initialise)
     devices = len(worker.copies)
+    on_cpu = worker.relabeller.device.type == "cpu" and devices == 1
+    pool = threads
+    if after is not None:
+        pool = processes = WorkerProcesses(worker, workers, threads, draws=on_cpu)
+        items = processes.watch(items, peek=not after.streamed)
     gpu = ThreadPoolExecutor(devices, "cvae-draw")
     try:
-        if worker.relabeller.device.type == "cpu" and devices == 1:
+        if on_cpu:
             # Each thread draws batches of its own on one core: threads that share a batch spend much of
             # their time waiting for each other. It loads and writes them too, as handing over costs more.
             # The first batches are small, so that all threads have something to do at once.
@@ -220,8 +260,7 @@ def _planned_outcome(plan: RelabelPlan, ref: ImageRef, before: Before) -> ImageO
     except (ImageError, UnreachableError) as error:
         return found.outcome.failed(str(error))
     source = found.label.source if found.label else "predict"
-    return replace(
-        found.outcome,
+    return found.outcome.updated(
         label_source=source,
         targets=plan.class_names(targets),
         outputs=plan.outputs(ref, targets),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,11 +112,11 @@ class _SheetMaker:
             content = read_image(ref.file)
             provenance = provenance_in(io.BytesIO(content))
             if provenance is not None and "target" not in provenance:
-                return None, replace(outcome, outputs=()).skipped(OWN_PICTURE)
+                return None, outcome.updated(outputs=()).skipped(OWN_PICTURE)
             image = load_image(content, spec, invert=self.invert, fit=self.fit)
             label = self.rule.label_of(ref, provenance)
         except ImageError as error:
-            return None, replace(outcome, outputs=()).failed(str(error))
+            return None, outcome.updated(outputs=()).failed(str(error))
         native, confidence = image.native[None], None
         if label is None:
             labels, confidences = self.relabeller.classify(native)
@@ -127,8 +127,7 @@ class _SheetMaker:
         original = Original(image.shown, spec.classes[index])
         shown = [image.restore(tile) for tile in tiles]
         row = SheetRow(shown, original, own=index, marks=self._marks(tiles))
-        return row, replace(
-            outcome,
+        return row, outcome.updated(
             status="done",
             label=spec.classes[index],
             label_source=source,

@@ -6,7 +6,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
@@ -118,7 +118,7 @@ def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem
         label = plan.rule.label_of(ref, provenance)
         sha256 = hashlib.sha256(content).hexdigest()
         fingerprint = plan.fingerprint(ref, sha256, label)
-        outcome = replace(outcome, version=version or None, sha256=sha256, fingerprint=fingerprint)
+        outcome = outcome.updated(version=version or None, sha256=sha256, fingerprint=fingerprint)
         if not plan.overwrite:
             if before.parts is not None:
                 done = recorded_in_part(plan, ref, before.parts, fingerprint=fingerprint)
@@ -129,9 +129,9 @@ def identify(plan: RelabelPlan, ref: ImageRef, before: Before) -> IdentifiedItem
     except (ImageError, UnreachableError, MemoryError) as error:
         return outcome.failed(_reason(error))
     if label is None and plan.rule.source == "auto" and (near := plan.rule.near_miss(ref)):
-        outcome = replace(outcome, warnings=(f"its folder is not a class; did you mean {near}?",))
+        outcome = outcome.updated(warnings=(f"its folder is not a class; did you mean {near}?",))
     if label is not None:
-        outcome = replace(outcome, label=plan.spec.classes[label.index], label_source=label.source)
+        outcome = outcome.updated(label=plan.spec.classes[label.index], label_source=label.source)
         if not plan.targets_of(label.index):
             return outcome.skipped(OWN_CLASS)
     return IdentifiedItem(ref, content, label, fingerprint, outcome)
@@ -180,9 +180,8 @@ def load(plan: RelabelPlan, ref: ImageRef, before: Before) -> LoadedItem | Image
         image = load_image(found.content, plan.spec, invert=plan.invert, fit=plan.fit)
     except (ImageError, MemoryError) as error:
         prepared = error.preprocessing if isinstance(error, ImageError) else {}
-        return replace(found.outcome, prepared=prepared).failed(_reason(error))
-    outcome = replace(
-        found.outcome,
+        return found.outcome.updated(prepared=prepared).failed(_reason(error))
+    outcome = found.outcome.updated(
         prepared=image.preprocessing.to_dict(),
         warnings=(*found.outcome.warnings, *image.warnings),
     )
@@ -261,7 +260,7 @@ class Worker:
         self.plan = plan
         self.folder = folder
         self.before = before
-        self._device, self._batch_size = device, batch_size
+        self.device, self.batch_size = device, batch_size
         self._idle: SimpleQueue[_Copy] = SimpleQueue()
 
     @cached_property
@@ -274,7 +273,7 @@ class Worker:
         """
         from cvae_cli.model.device import all_devices
 
-        copies = [self._load_copy(each) for each in all_devices(self._device)]
+        copies = [self._load_copy(each) for each in all_devices(self.device)]
         for copy in copies:
             self._idle.put(copy)
         return copies
@@ -287,7 +286,7 @@ class Worker:
             UserError: no such device, or a precision that it does not support.
         """
         plan = self.plan
-        if not self.before.has_finished or self._device not in ("auto", "cpu") or plan.precision == "fp16":
+        if not self.before.has_finished or self.device not in ("auto", "cpu") or plan.precision == "fp16":
             _ = self.copies
             return
         # If everything may be finished already, only what can be checked without torch.
@@ -311,7 +310,7 @@ class Worker:
 
         plan = self.plan
         relabeller = Relabeller(
-            plan.model_file, device=device, precision=plan.precision, batch_size=self._batch_size
+            plan.model_file, device=device, precision=plan.precision, batch_size=self.batch_size
         )
         judge = None
         if plan.judge_file is not None:

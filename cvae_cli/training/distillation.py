@@ -1,9 +1,10 @@
 """Teaching the fast decoder of tiles what the model's own decoder draws (knowledge distillation).
 
-Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network". Imitation pixel by pixel gives
-the mean of what the small network cannot tell apart, which is soft; so its tiles also have to be like those
-of its teacher in the features of the discriminator (Larsen et al. 2016, "Autoencoding beyond pixels"), to
-pass it, and to be read as their label.
+Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network". First it imitates pixel by pixel,
+in steps that take a quarter of the time of others. That alone gives the mean of what the small network cannot
+tell apart, which is soft; so in the last epochs its tiles also have to be like those of its teacher in the
+features of the discriminator (Larsen et al. 2016, "Autoencoding beyond pixels"), to pass it, and to be read
+as their label.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Distillation(Objective):
         """Nothing: the alignment stays as it is."""
 
     def begin_fine_tuning(self, images: Tensor, y: Tensor) -> None:
-        """Nothing: the encoder is frozen from the start."""
+        """All terms from now on; the encoder is frozen from the start."""
         self.networks.fine_tuning = True
 
     def training_terms(self, images: Tensor, y: Tensor, truth: Truth | None = None) -> Terms:
@@ -64,10 +65,15 @@ class Distillation(Objective):
         if weights.style:
             terms["style"] = self.style_targets.difference(x, y, tile, target)
             loss = loss + weights.style * terms["style"]
-        read = frozen(model.classifier, tile).float()
-        terms["target"] = self._misclassified(F.cross_entropy(read, target, reduction="none"))
-        loss = loss + weights.target * terms["target"]
-        if (discriminator := self.networks.discriminator) is not None:
+        if weights.target:
+            read = frozen(model.classifier, tile).float()
+            terms["target"] = self._misclassified(F.cross_entropy(read, target, reduction="none"))
+            loss = loss + weights.target * terms["target"]
+        discriminator = self.networks.discriminator
+        if discriminator is not None and not weights.realism:
+            # Zero, but DistributedDataParallel waits for a gradient of every parameter.
+            loss = loss + 0.0 * torch.stack([value.sum() for value in discriminator.parameters()]).sum()
+        elif discriminator is not None:
             scores, _ = discriminator(torch.cat([x, tile.detach()]), torch.cat([y, target]))
             terms["discriminator"] = losses.discriminator_hinge(scores[: len(x)], scores[len(x) :])
             drawn_scores, drawn = frozen(discriminator, tile, target)

@@ -43,7 +43,7 @@ class Networks(nn.Module):
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.discriminator: nn.Module | None = None
         options = recipe.discriminator
-        if recipe.loss.realism:
+        if recipe.loss.realism or (recipe.fine_tuning and recipe.fine_tuning.realism):
             on_pixels = ProjectionDiscriminator(recipe.spec, options.width, centred=options.centred)
             self.discriminator = on_pixels.to(memory_format=torch.channels_last)
         self.feature_discriminator: nn.Module | None = None

@@ -169,7 +169,7 @@ _EPOCHS_OF_FEW, _STEPS_OF_FEW = 16, 80
 _LEAST_SHARE = 0.25
 _PATIENCE = 5
 _TILE_WIDTHS = (1024, 1024)
-_DISTILLATION_EPOCHS = 20
+_DISTILLATION_EPOCHS = 40
 _PRIOR_WORK_EPOCHS = {"mnist": 50}
 """Epochs of the prior work where they were not 30."""
 
@@ -251,8 +251,10 @@ def distilled(recipe: Recipe) -> Recipe:
         epochs=_DISTILLATION_EPOCHS,
         batch_size=2 * recipe.batch_size,
         # The likelihood is content with grey, as it should be where nothing is known; here the teacher knows.
-        loss=replace(recipe.loss, recon=0.25, features=20.0, perceptual=0.0, feature_style=0.0),
-        fine_tuning=None,
+        loss=LossWeights(recon=0.25, sharpness=2.5, target=0.0),
+        fine_tuning=replace(
+            recipe.loss, recon=0.25, sharpness=2.5, features=20.0, perceptual=0.0, feature_style=0.0
+        ),
         patience=0,
         classifier=replace(recipe.classifier, pretrain_epochs=0, pretrain_steps=0, frozen=True),
     )

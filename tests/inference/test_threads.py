@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cvae_cli.inference import threads
-from cvae_cli.inference.threads import cpu_quota, default_workers, one_core_per_thread
+from cvae_cli.inference.threads import cpu_quota, default_workers, free_memory, one_core_per_thread
 
 
 def test_each_thread_has_one_core_and_the_number_comes_back() -> None:
@@ -95,3 +95,50 @@ def test_the_quota_of_a_container_is_that_of_its_control_groups(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
     assert cpu_quota() == quota
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "free"),
+    [
+        ("0::/", {}, 8_192_000),
+        ("0::/", {"memory.max": "max", "memory.current": "1000"}, 8_192_000),
+        ("0::/", {"memory.max": "5000", "memory.current": "2000"}, 3000),
+        (
+            "0::/a",
+            {
+                "memory.max": "5000",
+                "memory.current": "4500",
+                "a/memory.max": "4000",
+                "a/memory.current": "3900",
+                "a/memory.stat": "anon 3000\ninactive_file 300\nactive_file 600",
+            },
+            400,
+        ),
+        ("0::/", {"memory.max": "5000", "memory.current": "6000"}, 0),
+        (
+            "3:memory:/x\n0::/",
+            {
+                "memory/x/memory.limit_in_bytes": "7000",
+                "memory/x/memory.usage_in_bytes": "2000",
+                "memory/x/memory.stat": "cache 900\ntotal_inactive_file 500",
+            },
+            5500,
+        ),
+    ],
+)
+def test_memory_that_is_left_is_that_of_the_control_groups(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str, files: dict[str, str], free: int
+) -> None:
+    monkeypatch.setattr(threads, "_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(threads, "_OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(threads, "_MEMORY", tmp_path / "meminfo")
+    (tmp_path / "own").write_text(own + "\n")
+    (tmp_path / "meminfo").write_text("MemTotal: 16000 kB\nMemAvailable:    8000 kB\n")
+    for name, text in files.items():
+        file = tmp_path / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    assert free_memory() == free
+    (tmp_path / "own").unlink()
+    (tmp_path / "meminfo").unlink()
+    assert free_memory() is None

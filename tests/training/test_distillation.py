@@ -40,11 +40,21 @@ def test_only_the_decoder_of_tiles_learns() -> None:
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     assert trained == {name for name, _ in model.named_parameters() if name.startswith("tiles.")}
     images, y = torch.randint(0, 256, (12, 1, 28, 28), dtype=torch.uint8), torch.arange(12) % 10
+    assert objective.networks.discriminator is not None
+    first = objective.training_terms(images, y)
+    assert set(first) == {"imitation", "loss"}
+    objective.begin_fine_tuning(images, y)
     terms = objective.training_terms(images, y)
     assert {"imitation", "target", "realism", "discriminator", "style", "cycle", "loss"} <= set(terms)
-    terms["loss"].backward()
-    for name, value in model.named_parameters():
-        assert (value.grad is not None) == name.startswith("tiles.")
+    for loss, critics_learn in ((first["loss"], False), (terms["loss"], True)):
+        objective.zero_grad()
+        loss.backward()
+        for name, value in model.named_parameters():
+            assert (value.grad is not None) == name.startswith("tiles.")
+        # All of them have a gradient, as processes that train together expect.
+        slopes = [value.grad for value in objective.networks.discriminator.parameters()]
+        assert all(slope is not None for slope in slopes)
+        assert any(bool(slope.any()) for slope in slopes if slope is not None) == critics_learn
 
 
 def test_what_is_taught_is_learned() -> None:
