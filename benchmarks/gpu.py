@@ -5,6 +5,7 @@
 For each of ``--models``: images and tiles per second of ``Relabeller.draw`` in every precision that the
 device has, with batches of several sizes; the time of a training step of its recipe, and the operations
 that take most of it. Images are random numbers: how fast they are drawn does not depend on what they show.
+With ``--compile`` training steps are measured with and without ``torch.compile``, which needs a C++ compiler.
 Takes a few minutes on a GPU. ``--device cpu`` measures the same on the CPU, where ``--seconds 2`` is enough.
 """
 
@@ -89,11 +90,16 @@ def measure_drawing(name: str, device: torch.device, seconds: float) -> list[dic
     return rows
 
 
-def measure_training(name: str, device: torch.device, seconds: float) -> list[dict[str, Any]]:
+def measure_training(
+    name: str, device: torch.device, seconds: float, *, compiled: bool = False
+) -> list[dict[str, Any]]:
     """Steps per second of a recipe, and the operations that take the time of one."""
     rows = []
     for size in TRAINED_BATCHES[device.type]:
-        step = training_step(RECIPES[name], size, device)
+        began = time.perf_counter()
+        step = training_step(RECIPES[name], size, device, compiled=compiled)
+        step()
+        first = time.perf_counter() - began
         rate = rate_of(step, device, seconds)
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
         with profile(activities=activities) as found:
@@ -109,6 +115,8 @@ def measure_training(name: str, device: torch.device, seconds: float) -> list[di
             {
                 "recipe": name,
                 "batch_size": size,
+                "compiled": compiled,
+                "seconds_to_first_step": round(first, 1),
                 "steps_per_second": round(rate, 2),
                 "images_per_second": round(rate * size, 1),
                 # Of a stream, as reading a value does; the profile itself waits for the whole device.
@@ -121,11 +129,18 @@ def measure_training(name: str, device: torch.device, seconds: float) -> list[di
     return rows
 
 
-def training_step(recipe: Recipe, size: int, device: torch.device) -> Callable[[], None]:
-    """A step of a recipe on random images, all of it but Lightning."""
+def training_step(
+    recipe: Recipe, size: int, device: torch.device, *, compiled: bool = False
+) -> Callable[[], None]:
+    """A step of a recipe on random images, all of it but Lightning; ``torch.compile`` for its networks."""
     torch.manual_seed(0)
     objective = Objective(recipe).to(device)
     spec, networks = recipe.spec, objective.networks
+    if compiled:
+        parts = (networks.model.encoder, networks.model.decoder, networks.discriminator)
+        for part in (*parts, networks.feature_discriminator, networks.eyes):
+            if part is not None:
+                part.compile()
     optimizer = torch.optim.Adam(networks.parameter_groups(), betas=recipe.optimizer.betas)
     shape = (size, spec.channels, spec.image_size, spec.image_size)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
@@ -147,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each figure")
+    parser.add_argument("--compile", action="store_true", help="also steps of compiled networks")
     parser.add_argument("--models", nargs="+", default=["mnist", "cifar10"], choices=sorted(RECIPES))
     options = parser.parse_args()
     device = resolve_device(options.device)
@@ -160,7 +176,10 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "drawing": [row for name in options.models for row in measure_drawing(name, device, options.seconds)],
         "training": [
-            row for name in options.models for row in measure_training(name, device, options.seconds)
+            row
+            for name in options.models
+            for compiled in (False, True)[: 1 + options.compile]
+            for row in measure_training(name, device, options.seconds, compiled=compiled)
         ],
     }
     print(json.dumps(result, indent=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from cvae_cli.errors import LabelIgnoredWarning, UserError
 from cvae_cli.inference.batching import AdaptiveBatcher
+from cvae_cli.inference.transfer import download, padded_batch, upload
 from cvae_cli.model import registry, weights
 from cvae_cli.model.canvas import from_canvas, images_at_once, to_canvas
 from cvae_cli.model.device import bf16_is_fast, resolve_device, use_full_fp32
@@ -120,28 +122,28 @@ class Relabeller:
             self.device.type, dtype=PRECISIONS[self.precision], enabled=self.precision != "fp32"
         )
 
-    def _canvas(self, images: NDArray[np.uint8], size: int) -> torch.Tensor:
-        batch = np.zeros((size, *images.shape[1:]), np.uint8)
-        batch[: len(images)] = images
-        return to_canvas(torch.from_numpy(batch).to(self.device), self.spec.canvas_size)
+    def _canvas(self, images: NDArray[np.uint8] | torch.Tensor, size: int) -> torch.Tensor:
+        return to_canvas(padded_batch(images, size, self.device), self.spec.canvas_size)
 
-    def classify(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def classify(
+        self, images: NDArray[np.uint8] | torch.Tensor
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The labels that the model's classifier reads.
 
         Args:
-            images: (N, C, H, W) uint8 at native size.
+            images: (N, C, H, W) uint8 at native size; a tensor is on the model's device.
 
         Returns:
             (N,) int64 labels and (N,) float32 probabilities of them.
         """
 
-        def read(part: slice, size: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        def read(part: slice, size: int) -> tuple[NDArray[Any], ...]:
             # In fp32 whatever the precision: it is one small network, and its verdict is printed.
             with torch.inference_mode():
                 logits = self.model.classify(self._canvas(images[part], size))
                 confidence, labels = logits.softmax(dim=1).max(dim=1)
             count = len(images[part])
-            return confidence[:count].float().cpu().numpy(), labels[:count].cpu().numpy()
+            return download(confidence[:count].float(), labels[:count])
 
         confidences, labels = zip(*self._batches.run(len(images), read), strict=True)
         return np.concatenate(labels), np.concatenate(confidences)
@@ -169,10 +171,23 @@ class Relabeller:
         1 for all that are like the training images: see ``latent_norm`` in
         :class:`cvae_cli.model.spec.ModelSpec`.
         """
+        tiles, scales = download(*self.draw_on_device(images, labels, targets))
+        return tiles, scales
+
+    def draw_on_device(
+        self,
+        images: NDArray[np.uint8] | torch.Tensor,
+        labels: NDArray[np.int64],
+        targets: NDArray[np.int64],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`draw_with_scales`, but tiles and scales stay where they were drawn.
+
+        ``images`` may be a tensor on the model's device.
+        """
         # They take another pass through most of the decoder.
         uses_maps = self.spec.map_carry > 0 or bool((targets == labels[:, None]).any())
 
-        def draw_batch(part: slice, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        def draw_batch(part: slice, size: int) -> tuple[torch.Tensor, torch.Tensor]:
             count = len(images[part])
             with torch.inference_mode(), self._autocast():
                 y = self._padded(labels[part], size)
@@ -180,11 +195,11 @@ class Relabeller:
                 latent = self.model.infer(x, y, with_maps=uses_maps)
                 # Of other labels than their own, which would be drawn by another decoder.
                 tiles = self.model.relabel(latent, y, self._padded(targets[part], size, rest=1))
-                drawn = from_canvas(tiles, self.spec.image_size)[:count].cpu().numpy()
-                return drawn, self.model.latent_scale(latent.z)[:count].float().cpu().numpy()
+                drawn = from_canvas(tiles, self.spec.image_size)[:count]
+                return drawn, self.model.latent_scale(latent.z)[:count].float()
 
         tiles, scales = zip(*self._batches.run(len(images), draw_batch), strict=True)
-        return np.concatenate(tiles), np.concatenate(scales)
+        return torch.cat(tiles), torch.cat(scales)
 
     def draw_each(
         self, images: NDArray[np.uint8], labels: NDArray[np.int64], targets: NDArray[np.int64]
@@ -292,7 +307,7 @@ class Relabeller:
     def _padded(self, labels: NDArray[np.int64], size: int, rest: int = 0) -> torch.Tensor:
         padded = np.full((size, *labels.shape[1:]), rest, np.int64)
         padded[: len(labels)] = labels
-        return torch.from_numpy(padded).to(self.device)
+        return upload(padded, self.device)
 
     def sample(self, count: int, *, seed: int) -> NDArray[np.uint8]:
         """Draw styles from the prior under every label.

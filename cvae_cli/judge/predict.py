@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cvae_cli.errors import UserError
 from cvae_cli.inference.batching import AdaptiveBatcher
+from cvae_cli.inference.transfer import download, padded_batch
 from cvae_cli.judge.files import NO_BANK, read_judge
 from cvae_cli.judge.network import JudgeNetwork
 from cvae_cli.model import weights
@@ -82,25 +83,23 @@ class Judge:
             raise UserError(f"{self.file}: {NO_BANK}")
         return self.bank.realism(predictions.features, predictions.blemishes, targets)
 
-    def predict(self, images: NDArray[np.uint8]) -> Predictions:
+    def predict(self, images: NDArray[np.uint8] | torch.Tensor) -> Predictions:
         """Classify images.
 
         Args:
-            images: (N, C, H, W) uint8, of the judge's size and channels.
+            images: (N, C, H, W) uint8, of the judge's size and channels; a tensor is on the judge's device.
         """
 
-        def predict_batch(part: slice, size: int) -> tuple[NDArray[np.float32], ...]:
+        def predict_batch(part: slice, size: int) -> tuple[NDArray[Any], ...]:
             count = len(images[part])
-            batch = np.zeros((size, *images.shape[1:]), np.uint8)
-            batch[:count] = images[part]
-            x = torch.from_numpy(batch).to(self.device).float() / 255
+            x = padded_batch(images[part], size, self.device).float() / 255
             with torch.inference_mode():
                 x = x.contiguous(memory_format=torch.channels_last)
                 features = self.network.features(x)
                 probabilities = self.network.classify(features).softmax(dim=1)
                 looks = self.network.blemishes
                 blemishes = features.new_zeros(size) if looks is None else looks(x)
-            return tuple(one[:count].cpu().numpy() for one in (probabilities, features, blemishes))
+            return download(probabilities[:count], features[:count], blemishes[:count])
 
         parts = zip(*self._batches.run(len(images), predict_batch), strict=True)
         return Predictions(*(np.concatenate(part) for part in parts))

@@ -75,7 +75,10 @@ def relabel_batch(
         judge: the loaded judge, or ``None``.
         items: at least one.
     """
-    images = np.stack([item.image.native for item in items])
+    from cvae_cli.inference.transfer import download, upload  # not torch before there is something to draw
+
+    # To a GPU they go once, and tiles come back once, when the judge there has seen them.
+    images = upload(np.stack([item.image.native for item in items]), relabeller.device)
     labels = np.array([item.label.index if item.label else -1 for item in items], np.int64)
     confidences: list[float | None] = [None] * len(items)
     if (labels < 0).any():
@@ -88,14 +91,15 @@ def relabel_batch(
     wanted = np.repeat(others[:, None], max(1, plan.max_targets), axis=1)
     for row, indices in zip(wanted, targets, strict=True):
         row[: len(indices)] = indices
-    tiles, scales = relabeller.draw_with_scales(images, labels, wanted)  # (N, T, C, H, W), (N,)
+    drawn, found = relabeller.draw_on_device(images, labels, wanted)  # (N, T, C, H, W), (N,)
     judged: NDArray[np.float32] | None = None
     realism: NDArray[np.float32] | None = None
     if judge is not None:
-        predictions = judge.predict(tiles.reshape(-1, *tiles.shape[2:]))
-        judged = predictions.probabilities.reshape(*tiles.shape[:2], -1)  # (N, T, K)
+        predictions = judge.predict(drawn.flatten(0, 1))
+        judged = predictions.probabilities.reshape(*wanted.shape, -1)  # (N, T, K)
         if judge.has_bank:
-            realism = judge.realism(predictions, wanted.reshape(-1)).reshape(tiles.shape[:2])  # (N, T)
+            realism = judge.realism(predictions, wanted.reshape(-1)).reshape(wanted.shape)  # (N, T)
+    tiles, scales = download(drawn, found)
     return [
         RelabelledItem(
             item=_with_scale(item, float(scales[i])),

@@ -35,6 +35,7 @@ from cvae_cli.training.callbacks import (
 from cvae_cli.training.compat import pl
 from cvae_cli.training.module import TrainingModule
 from cvae_cli.training.recipe import Recipe
+from cvae_cli.training.resident import ResidentImages
 from cvae_cli.training.run_folder import (
     CHECKPOINT,
     LOGS,
@@ -283,6 +284,9 @@ def _loader(data: LabelledImages, recipe: Recipe, options: TrainerOptions) -> Da
     shared = torch.Generator().manual_seed(options.seed) if options.processes > 1 else None
     # Batches are slices of one tensor in memory: worker processes would only copy them around.
     source: Any = data if data.counterparts is None else WithCounterparts(data)
+    device = resolve_device(options.device)
+    if device.type == "cuda" and data.counterparts is None:
+        source = ResidentImages(data, device)
     return DataLoader(
         source,
         batch_size=recipe.batch_size // options.processes,
