@@ -26,9 +26,9 @@ from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.relabelling.worker import Before, Worker
 from cvae_cli.storage import RemotePath
 
-ALONE_SECONDS = 3.0
+ALONE_SECONDS = 1.0
 """How long threads work alone."""
-WORTH = 8
+WORTH = 16
 """Processes are started if, of this many times as many images as were handed out by then, most are work."""
 _MEMORY = 700_000_000
 """Bytes that a process takes, at most, with one of the shipped models."""

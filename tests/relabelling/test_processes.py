@@ -137,7 +137,7 @@ def reference(file: str) -> ImageRef:
     return ImageRef(storage.locate(file), file, file, PurePosixPath("x"))
 
 
-@pytest.mark.parametrize(("count", "starts"), [(1, []), (4, []), (5, [1]), (60, [1])])
+@pytest.mark.parametrize(("count", "starts"), [(1, []), (8, []), (9, [1]), (60, [1])])
 def test_a_short_run_is_left_to_threads(
     pool: tuple[WorkerProcesses, list[int]], count: int, starts: list[int]
 ) -> None:
