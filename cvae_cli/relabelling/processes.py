@@ -103,11 +103,12 @@ class WorkerProcesses(Executor):
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a method of the worker called, here or in a process."""
-        if self._processes is None or not self.ready:
+        processes = self._processes  # another thread may give them up meanwhile
+        if processes is None or not self.ready:
             return self._threads.submit(work, *args, **kwargs)
         result: Future[Any] = Future()
         try:
-            asked = self._processes.submit(_call, work.__name__, args, kwargs)
+            asked = processes.submit(_call, work.__name__, args, kwargs)
         except BrokenExecutor:
             self._processes = None
             return self._threads.submit(work, *args, **kwargs)

@@ -21,6 +21,7 @@ from PIL import Image
 
 from cvae_cli import errors, storage
 from cvae_cli.images.discover import ImageRef
+from cvae_cli.model import device
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling import processes, run
 from cvae_cli.relabelling.options import RelabelOptions
@@ -91,6 +92,31 @@ def test_rows_of_parquet_files_come_from_processes_too(
     assert list(relabel(replace(asked, out=there, processes=True))) == expected
     assert len(at_once) == 1
     assert tree(here) == tree(there)
+
+
+def test_beside_gpus_processes_read_and_write(
+    folder_of_digits: Path, tmp_path: Path, at_once: list[WorkerProcesses], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = list(relabel(options(folder_of_digits, tmp_path / "one", check=True, processes=False)))
+    # Two copies of the model, as on two GPUs, stay in this process.
+    monkeypatch.setattr(device, "all_devices", lambda asked: [asked, asked])
+    here: list[str] = []
+    for name in ("draw", "load_all", "write_all"):
+        method = getattr(Worker, name)
+
+        def noted(
+            self: Worker, items: list[ImageRef], name: str = name, method: Callable[..., object] = method
+        ) -> object:
+            here.append(name)
+            return method(self, items)
+
+        monkeypatch.setattr(Worker, name, functools.wraps(method)(noted))
+    assert list(relabel(options(folder_of_digits, tmp_path / "two", check=True))) == expected
+    assert len(at_once) == 1
+    assert here.count("draw") > 1
+    assert here.count("load_all") == 1
+    assert "write_all" not in here
+    assert tree(tmp_path / "two") == tree(tmp_path / "one")
 
 
 @needs_proc
