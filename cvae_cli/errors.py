@@ -48,6 +48,10 @@ class LabelIgnoredWarning(UserWarning):
     """A model draws the same whatever the label; a warning, since that may be what one studies."""
 
 
+class ProcessLostWarning(RuntimeWarning):
+    """A process that worked for a run has ended by itself; what it was doing is done again."""
+
+
 class ImageError(CvaeError):
     """One image cannot be used; the message is the reason, in a few words, without the path.
 

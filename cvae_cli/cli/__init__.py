@@ -132,12 +132,12 @@ def _show_own_warnings() -> None:
     """Print warnings of ours as messages, without the line of code that they come from."""
     import warnings
 
-    from cvae_cli.errors import LabelIgnoredWarning
+    from cvae_cli.errors import LabelIgnoredWarning, ProcessLostWarning
 
-    default = warnings.showwarning
+    own, default = (LabelIgnoredWarning, ProcessLostWarning), warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, LabelIgnoredWarning):
+        if issubclass(category, own):
             from cvae_cli.cli.console import make_console, print_warning
 
             print_warning(make_console(), str(message))
@@ -145,4 +145,5 @@ def _show_own_warnings() -> None:
             default(message, category, *where, **more)
 
     warnings.showwarning = show
-    warnings.simplefilter("always", LabelIgnoredWarning)
+    for category in own:
+        warnings.simplefilter("always", category)

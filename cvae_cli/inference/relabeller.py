@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -171,8 +172,10 @@ class Relabeller:
         1 for all that are like the training images: see ``latent_norm`` in
         :class:`cvae_cli.model.spec.ModelSpec`.
         """
-        tiles, scales = download(*self.draw_on_device(images, labels, targets))
-        return tiles, scales
+        draw = self._drawing(images, labels, targets)
+        parts = self._batches.run(len(images), lambda part, size: download(*draw(part, size)))
+        tiles, scales = zip(*parts, strict=True)
+        return np.concatenate(tiles), np.concatenate(scales)
 
     def draw_on_device(
         self,
@@ -184,6 +187,19 @@ class Relabeller:
 
         ``images`` may be a tensor on the model's device.
         """
+        found = self._batches.run(len(images), self._drawing(images, labels, targets))
+        if len(found) == 1:
+            return found[0]
+        tiles, scales = zip(*found, strict=True)
+        return torch.cat(tiles), torch.cat(scales)
+
+    def _drawing(
+        self,
+        images: NDArray[np.uint8] | torch.Tensor,
+        labels: NDArray[np.int64],
+        targets: NDArray[np.int64],
+    ) -> Callable[[slice, int], tuple[torch.Tensor, torch.Tensor]]:
+        """What draws a part of these images, in a batch of some size."""
         # They take another pass through most of the decoder.
         uses_maps = self.spec.map_carry > 0 or bool((targets == labels[:, None]).any())
 
@@ -198,8 +214,7 @@ class Relabeller:
                 drawn = from_canvas(tiles, self.spec.image_size)[:count]
                 return drawn, self.model.latent_scale(latent.z)[:count].float()
 
-        tiles, scales = zip(*self._batches.run(len(images), draw_batch), strict=True)
-        return torch.cat(tiles), torch.cat(scales)
+        return draw_batch
 
     def draw_each(
         self, images: NDArray[np.uint8], labels: NDArray[np.int64], targets: NDArray[np.int64]

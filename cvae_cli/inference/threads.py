@@ -34,18 +34,18 @@ def one_core_per_thread() -> Iterator[Callable[[], None]]:
 
 
 def default_workers() -> int:
-    """Threads for all the work: one for each processor that this process may use, from 2 to 64.
+    """Threads for all the work: one for each processor that this process may use, from 2 to 64."""
+    return min(64, max(2, processors()))
 
-    Which these are the affinity of the process says, and in a container its quota.
-    """
+
+def processors() -> int:
+    """How many processors this process may use, by its affinity and, in a container, its quota."""
     try:
         count = len(os.sched_getaffinity(0))
     except AttributeError:
         count = os.cpu_count() or 1
     quota = cpu_quota()
-    if quota is not None:
-        count = min(count, math.ceil(quota))
-    return min(64, max(2, count))
+    return count if quota is None else min(count, math.ceil(quota))
 
 
 def cpu_quota() -> float | None:
@@ -61,9 +61,12 @@ def cpu_quota() -> float | None:
 def free_memory() -> int | None:
     """Bytes of memory that are left, for this machine and by its control groups; ``None`` if it does not say.
 
-    What files are cached in counts as left (``MemAvailable``, and the ``inactive_file`` of a group).
+    What files are cached in counts as left (``MemAvailable``, and the ``inactive_file`` of a group). Other
+    systems than Linux tell only how much there is in all.
     """
     found = []
+    with suppress(AttributeError, OSError, ValueError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with suppress(OSError, ValueError, IndexError):
         lines = storage.read_text(_MEMORY).splitlines()
         found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]

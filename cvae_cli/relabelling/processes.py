@@ -1,27 +1,33 @@
-"""Processes that take over from the threads of a run which is long enough to be worth starting them.
+"""Processes that work for the threads of a run which is long enough to be worth starting them.
 
 Threads hold Python's lock in turns, and wait for it: two of them draw a sixth less than two processes, and
 dozens of them little more than four. But a process takes seconds to start, in which threads draw a thousand
-digits.
+digits. So each thread gets a process of its own, hands over what it is given as soon as that is ready, and
+does it itself when there is none, or no longer one.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from itertools import islice
-from typing import Any
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
+from itertools import chain, islice
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
+from cvae_cli.errors import ProcessLostWarning
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.output import OutputFolder
 from cvae_cli.inference.threads import free_memory
 from cvae_cli.outcomes import ImageOutcome
+from cvae_cli.relabelling.earlier import FINISHED
 from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.relabelling.worker import Before, Worker
 from cvae_cli.storage import RemotePath
@@ -29,157 +35,262 @@ from cvae_cli.storage import RemotePath
 ALONE_SECONDS = 1.0
 """How long threads work alone."""
 WORTH = 16
-"""Processes are started if, of this many times as many images as were handed out by then, most are work."""
-_MEMORY = 700_000_000
-"""Bytes that a process takes, at most, with one of the shipped models."""
+"""Processes are started if there are this many times as many images left as were handed out by then."""
+_MOST_AHEAD, _SLACK = 20_000, 256
+"""Images that are looked at for that, and how many more of them may be finished than not."""
+_STREAMED = 100
+"""Where the images come from another program: how many have to have come by then."""
+_MEMORY = {True: 700_000_000, False: 200_000_000}
+"""Bytes that a process takes, with one of the shipped models and without."""
+_PATIENCE = 5.0
+"""Seconds in which processes are to end by themselves."""
 
 
 class WorkerProcesses(Executor):
-    """Does what a :class:`Worker` is asked to: in threads at first, in processes once these are ready.
-
-    Where processes cannot be started, or one of them dies, threads do the work.
-    """
+    """Calls methods of a :class:`Worker` in threads, which have it done by processes once these are ready."""
 
     def __init__(self, worker: Worker, count: int, threads: Executor, *, draws: bool) -> None:
         """Nothing is started yet.
 
         Args:
             worker: what the threads work with; each process gets one of its own, of the same plan.
-            count: of processes, at most: no more than memory allows.
-            threads: what does the work before.
+            count: of threads; of processes at most: they share half of the free memory.
+            threads: that many.
             draws: whether the processes are to load the model.
         """
         self._worker, self._count, self._threads, self._draws = worker, count, threads, draws
-        self._processes: ProcessPoolExecutor | None = None
-        self._started: list[Future[None]] = []
+        self._processes: list[_Process] = []
+        self._unclaimed: list[_Process] = []
+        self._of_thread = threading.local()
 
     def watch(
-        self, items: Iterable[ImageRef | ImageOutcome], *, peek: bool
+        self, items: Iterable[ImageRef | ImageOutcome], *, streamed: bool
     ) -> Iterator[ImageRef | ImageOutcome]:
         """The items, while the processes are started when that is worth it.
 
-        It never is for images of an object store: threads wait for that as well as processes.
+        It is not as long as all images are those of an object store: threads wait for that as well.
 
         Args:
             items: what is to be handed out.
-            peek: whether to make sure that enough items are left, which waits for them where they come
-                from another program.
+            streamed: whether they come from another program, so that looking ahead would wait for it.
         """
-        began, count, rest = time.monotonic(), 0, iter(items)
+        began, count, looked, rest = time.monotonic(), 0, 0, iter(items)
         for item in rest:
-            count += isinstance(item, ImageRef)
             yield item
-            if isinstance(item, ImageRef) and isinstance(item.file, RemotePath):
+            if not isinstance(item, ImageRef) or isinstance(item.file, RemotePath):
+                continue
+            count += 1
+            if time.monotonic() - began < ALONE_SECONDS or count < (_STREAMED if streamed else 2 * looked):
+                continue
+            if streamed:
                 break
-            if count and time.monotonic() - began >= ALONE_SECONDS:
-                left = list(islice(rest, WORTH * count)) if peek else []
-                # Others are finished; no more is read ahead than this, however many of these there are.
-                if not peek or 2 * sum(isinstance(each, ImageRef) for each in left) >= WORTH * count:
-                    self.start()
-                yield from left
+            looked = count
+            left, worth = _look_ahead(rest, min(WORTH * count, _MOST_AHEAD))
+            if worth:
+                rest = chain(left, rest)
                 break
+            yield from left
+            count += sum(isinstance(each, ImageRef) for each in left)
+        else:
+            return
+        self.start()
         yield from rest
 
     def start(self) -> None:
-        """Start the processes; threads go on until they are ready."""
-        worker = self._worker
-        memory = free_memory()
-        count = self._count if memory is None else min(self._count, memory // _MEMORY)
+        """Start the processes; threads go on by themselves until they are ready."""
+        worker, memory = self._worker, free_memory()
+        count = self._count
+        if memory is not None:
+            count = min(count, memory // 2 // _MEMORY[self._draws])
         if count < 2:
             return
-        # Not a fork: threads that hold locks would be missing in it.
-        context = multiprocessing.get_context("spawn")
-        given = (worker.plan, worker.device, worker.batch_size, self._draws)
-        try:
-            self._processes = ProcessPoolExecutor(count, context, _begin, given)
-            self._started = [self._processes.submit(_greet) for _ in range(count)]
-        except (OSError, BrokenExecutor):  # no semaphores on this machine, or no more processes
-            self._processes = None
+        plan = pickle.dumps(_Setting(worker.plan, worker.device, worker.batch_size, self._draws))
+        # Where none can be started, threads do the work.
+        with suppress(OSError, RuntimeError, AssertionError, NotImplementedError), _without_interrupts():
+            for _ in range(count):
+                self._processes.append(_Process(plan))
+        self._unclaimed = list(self._processes)
 
     @property
-    def ready(self) -> bool:
-        """Whether processes take work."""
-        return any(each.done() and not each.cancelled() and not each.exception() for each in self._started)
+    def ready(self) -> int:
+        """How many processes take work."""
+        return sum(process.is_ready for process in self._processes)
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have a method of the worker called, here or in a process."""
-        processes = self._processes  # another thread may give them up meanwhile
-        if processes is None or not self.ready:
-            return self._threads.submit(work, *args, **kwargs)
-        result: Future[Any] = Future()
+        """Have a method of the worker called, in this process or another one."""
+        return self._threads.submit(self._do, work, *args, **kwargs)
+
+    def _do(self, work: Callable[..., Any], *args: Any) -> Any:
+        process = self._own_process()
+        if process is None or not process.listen():
+            return work(*args)
         try:
-            asked = processes.submit(_call, work.__name__, args, kwargs)
-        except BrokenExecutor:
-            self._processes = None
-            return self._threads.submit(work, *args, **kwargs)
-
-        def take(done: Future[Any]) -> None:
-            if not done.cancelled() and isinstance(done.exception(), BrokenExecutor):
-                self._processes = None
-                try:
-                    self._threads.submit(work, *args, **kwargs).add_done_callback(
-                        lambda own: _copy(own, result)
-                    )
-                except RuntimeError as error:  # shut down meanwhile
-                    result.set_exception(error)
-            else:
-                _copy(done, result)
-
-        asked.add_done_callback(take)
+            done, result = process.ask(work.__name__, args)
+        except (EOFError, OSError):
+            process.is_ready, process.is_lost = False, True
+            warnings.warn(
+                "a worker process ended unexpectedly, perhaps for lack of memory; a thread goes on for it.",
+                ProcessLostWarning,
+                stacklevel=2,
+            )
+            return list(map(_of_this_run, work(*args)))
+        if not done:
+            raise result
         return result
+
+    def _own_process(self) -> _Process | None:
+        """The process of this thread, if there is one for it."""
+        own: _Process | None = getattr(self._of_thread, "process", None)
+        if own is None:
+            with suppress(IndexError):
+                own = self._of_thread.process = self._unclaimed.pop()
+        return own
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End threads and processes; what was begun is finished."""
-        if self._processes is not None:
-            self._processes.shutdown(wait, cancel_futures=cancel_futures)
-        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        try:
+            self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        finally:
+            for process in self._processes:
+                process.end()
+            for process in self._processes:
+                process.join()
 
 
-def _copy(done: Future[Any], result: Future[Any]) -> None:
-    if done.cancelled():
-        result.cancel()
-    elif (error := done.exception()) is not None:
-        result.set_exception(error)
-    else:
-        result.set_result(done.result())
+def _look_ahead(
+    rest: Iterator[ImageRef | ImageOutcome], wanted: int
+) -> tuple[list[ImageRef | ImageOutcome], bool]:
+    """The next items, and whether there are as many as wanted, about half of them work at least."""
+    left: list[ImageRef | ImageOutcome] = []
+    work = 0
+    for item in islice(rest, wanted):
+        left.append(item)
+        work += isinstance(item, ImageRef)
+        if len(left) - work > work + _SLACK:
+            return left, False
+    return left, len(left) == wanted and 2 * work >= wanted
+
+
+def _of_this_run(result: Any) -> Any:
+    """What was done again: finished by the process that was lost is done, not finished before."""
+    if isinstance(result, ImageOutcome) and result.reason == FINISHED:
+        return result.updated(status="done", reason="")
+    return result
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Block Ctrl-C in processes that are started: the first one decides what is still finished."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Setting(NamedTuple):
+    """What a process needs to know."""
+
+    plan: RelabelPlan
+    device: str
+    batch_size: int | None
+    draws: bool
+
+
+class _Process:
+    """A process as the thread sees it that it works for.
+
+    Attributes:
+        is_ready: whether it takes work.
+        is_lost: whether it has ended by itself.
+    """
+
+    def __init__(self, setting: bytes) -> None:
+        """Start it. Its setting is sent when it asks for it: nothing here waits for it to start."""
+        # Not a fork: threads that hold locks would be missing in it.
+        context = multiprocessing.get_context("spawn")
+        self._setting = setting
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()  # so that what is waited for here fails when the process has ended
+        self.is_ready = self.is_lost = False
+
+    def listen(self) -> bool:
+        """Whether it takes work, after all that it has said."""
+        try:
+            while not self.is_ready and not self.is_lost and self._connection.poll():
+                if self._connection.recv() == _READY:
+                    self.is_ready = True
+                else:
+                    self._connection.send_bytes(self._setting)
+        except (EOFError, OSError):
+            self.is_lost = True
+        return self.is_ready
+
+    def ask(self, method: str, args: tuple[Any, ...]) -> tuple[bool, Any]:
+        """Whether a method of its worker returned, and what; or else what it raised.
+
+        Raises:
+            EOFError, OSError: the process has ended.
+        """
+        self._connection.send((method, args))
+        done, result = self._connection.recv()
+        return done, result
+
+    def end(self) -> None:
+        """Let it end; it has nothing to do."""
+        self._connection.close()
+        if not self.is_ready:
+            self._process.kill()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        self._process.join(_PATIENCE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
 
 
 # In a process of its own
 
-_own: list[Worker] = []
-"""The worker of this process."""
+_HELLO, _READY = "hello", "ready"
 
 
-def _begin(plan: RelabelPlan, device: str, batch_size: int | None, draws: bool) -> None:
-    """Make this process ready: its worker, with the model if it is to draw."""
-    # Ctrl-C goes to all processes of a terminal; the first of them decides what is still finished.
+def _serve(connection: Connection) -> None:
+    """Do what the thread at the other end asks for, until it closes the connection or its process ends."""
+    # Ctrl-C and what is sent to all processes of a terminal or a job are for the first of them.
+    if hasattr(os, "setsid"):
+        os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):
+        connection.send(_HELLO)
+        worker = _make_worker(pickle.loads(connection.recv_bytes()))
+        connection.send(_READY)
+        while True:
+            method, args = connection.recv()
+            try:
+                answer = (True, getattr(worker, method)(*args))
+            except Exception as error:
+                answer = (False, error)
+            connection.send(answer)
+
+
+def _make_worker(setting: _Setting) -> Worker:
+    """The worker of this process, with the model if it is to draw."""
     # What looks abandoned may be in use by another process, and what is finished was left out before.
-    folder = OutputFolder(plan.out, clear=False)
+    folder = OutputFolder(setting.plan.out, clear=False)
     folder.create()
-    worker = Worker(plan, folder, Before(plan, look=False), device=device, batch_size=batch_size)
-    if draws:
+    before = Before(setting.plan, look=False)
+    worker = Worker(setting.plan, folder, before, device=setting.device, batch_size=setting.batch_size)
+    if setting.draws:
         import torch
 
         torch.set_num_threads(1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the first process has said so
             _ = worker.copies
-    _own.append(worker)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, even if that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _greet() -> None:
-    """Nothing; who answers is ready."""
-
-
-def _call(method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return getattr(_own[0], method)(*args, **kwargs)
+    return worker

@@ -22,7 +22,7 @@ from cvae_cli.images.listings import SharedListings
 from cvae_cli.images.manifest import Manifest, check_manifest, manifest_name, to_record
 from cvae_cli.images.naming import printable
 from cvae_cli.images.output import OutputFolder
-from cvae_cli.inference.threads import default_workers, one_core_per_thread
+from cvae_cli.inference.threads import default_workers, one_core_per_thread, processors
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.options import RelabelOptions
 from cvae_cli.relabelling.parts import PartWriter, run_name
@@ -85,7 +85,9 @@ def _run(worker: Worker, images: Iterator[ImageRef], options: RelabelOptions) ->
     with manifest_of(plan, options) as manifest:
         try:
             workers = options.workers or default_workers()
-            after = _Processes(streamed=options.listing is not None) if _in_processes(options) else None
+            after = None
+            if _in_processes(options, worker.before):
+                after = _Processes(streamed=options.listing is not None)
             with closing(drawn_by(worker, images, workers, after)) as drawn:
                 yield from _recorded(worker, drawn, manifest, options)
             complete = True
@@ -157,16 +159,18 @@ class _Processes(NamedTuple):
     """Whether the images come from another program, one by one."""
 
 
-def _in_processes(options: RelabelOptions) -> bool:
+def _in_processes(options: RelabelOptions, before: Before) -> bool:
     """Whether a long run is to go on in processes: not where threads mostly wait for other machines.
 
-    Nor where there are to be more of them than processors, which is for the same.
+    Nor where there are to be more of them than processors, which is for the same; nor where what is finished
+    is known by Parquet files, which only this process looks at.
     """
     places = (*options.sources, options.out)
     return (
         options.processes
         and not any(isinstance(place, RemotePath) for place in places)
-        and (options.workers or 2) in range(2, default_workers() + 1)
+        and 2 <= (options.workers or 2) <= processors()
+        and not (before.parts is not None and before.parts.found)
     )
 
 
@@ -205,7 +209,7 @@ def _drawn(
     pool = threads
     if after is not None:
         pool = processes = WorkerProcesses(worker, workers, threads, draws=on_cpu)
-        items = processes.watch(items, peek=not after.streamed)
+        items = processes.watch(items, streamed=after.streamed)
     gpu = ThreadPoolExecutor(devices, "cvae-draw")
     try:
         if on_cpu:

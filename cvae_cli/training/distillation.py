@@ -10,7 +10,7 @@ as their label.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from cvae_cli.model import losses
@@ -70,10 +70,7 @@ class Distillation(Objective):
             terms["target"] = self._misclassified(F.cross_entropy(read, target, reduction="none"))
             loss = loss + weights.target * terms["target"]
         discriminator = self.networks.discriminator
-        if discriminator is not None and not weights.realism:
-            # Zero, but DistributedDataParallel waits for a gradient of every parameter.
-            loss = loss + 0.0 * torch.stack([value.sum() for value in discriminator.parameters()]).sum()
-        elif discriminator is not None:
+        if discriminator is not None and weights.realism:
             scores, _ = discriminator(torch.cat([x, tile.detach()]), torch.cat([y, target]))
             terms["discriminator"] = losses.discriminator_hinge(scores[: len(x)], scores[len(x) :])
             drawn_scores, drawn = frozen(discriminator, tile, target)
@@ -84,6 +81,10 @@ class Distillation(Objective):
             terms["features"] = torch.stack(apart).sum()
             loss = loss + weights.realism * terms["realism"] + weights.features * terms["features"]
             loss = loss + terms["discriminator"]
+        elif discriminator is not None and distributed.is_available() and distributed.is_initialized():
+            # Zero, but DistributedDataParallel waits for a gradient of every parameter. Alone it is left out:
+            # it would age the moments of Adam, which then begins with steps five times too large.
+            loss = loss + 0.0 * torch.stack([value.sum() for value in discriminator.parameters()]).sum()
         return {**terms, "loss": loss}
 
     @torch.no_grad()

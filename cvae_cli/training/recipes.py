@@ -278,6 +278,9 @@ def with_pairs(recipe: Recipe) -> Recipe:
         distances=0.0,
     )
     last = recipe.fine_tuning and replace(recipe.fine_tuning, style=0.0, moments=0.0, distances=0.0)
+    if last and recipe.spec.tile_widths:
+        # All but imitation is asked of a student in its last epochs.
+        last = replace(last, cycle=0.0, target=0.4 * last.target, realism=0.4 * last.realism)
     return replace(recipe, loss=loss, fine_tuning=last)
 
 

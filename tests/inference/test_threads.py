@@ -139,6 +139,9 @@ def test_memory_that_is_left_is_that_of_the_control_groups(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
     assert free_memory() == free
+    # Other systems.
     (tmp_path / "own").unlink()
     (tmp_path / "meminfo").unlink()
+    assert free_memory() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    monkeypatch.delattr(os, "sysconf")
     assert free_memory() is None

@@ -88,3 +88,11 @@ def test_few_images_are_learned_in_few_steps() -> None:
     assert (few.epochs * few.min_steps, few.patience > 0) == (1280, True)
     large = recipes.for_images(ImageKind.PHOTOGRAPHS, ("a", "b"), 64, 3, count=100)
     assert large.min_steps == few.min_steps / 4
+
+
+def test_a_student_of_paired_images_is_asked_for_no_style_of_its_own() -> None:
+    paired = recipes.with_pairs(recipes.distilled(RECIPES["mnist"]))
+    assert paired.fine_tuning is not None
+    assert (paired.fine_tuning.style, paired.fine_tuning.cycle) == (0.0, 0.0)
+    assert paired.fine_tuning.target == pytest.approx(0.4 * RECIPES["mnist"].loss.target)
+    assert paired.fine_tuning.realism == pytest.approx(0.4 * RECIPES["mnist"].loss.realism)
