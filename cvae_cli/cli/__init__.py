@@ -138,9 +138,9 @@ def _show_own_warnings() -> None:
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, own):
-            from cvae_cli.cli.console import make_console, print_warning
+            from cvae_cli.cli.console import current_console, print_warning
 
-            print_warning(make_console(), str(message))
+            print_warning(current_console(), str(message))
         else:
             default(message, category, *where, **more)
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_made: list[Console] = []
+"""The console that was made last."""
+
+
 def make_console() -> Console:
     """A rich console on stderr; colours follow the terminal and ``NO_COLOR``."""
     from rich.console import Console
@@ -18,7 +22,13 @@ def make_console() -> Console:
     console = Console(stderr=True, highlight=False, emoji=False)
     # Lines wrap at the edge of a terminal, but a line of a log stays one line, for grep.
     console.soft_wrap = not console.is_terminal
+    _made[:] = [console]
     return console
+
+
+def current_console() -> Console:
+    """The console that a command prints to: it knows of bars on the screen, which another would print into."""
+    return _made[0] if _made else make_console()
 
 
 def make_stdout_console() -> Console:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from click.testing import CliRunner
 from helpers import export_untrained
 from rich.console import Console
 
-from cvae_cli.cli import console
+from cvae_cli.cli import _show_own_warnings, console
+from cvae_cli.errors import ProcessLostWarning
 from cvae_cli.model.spec import ModelSpec
 
 
@@ -83,3 +85,19 @@ def test_classes_that_captions_cannot_show_are_named(small_spec: ModelSpec, tmp_
         console.warn_of_unshown(Console(file=stream, width=200), str(model))
         assert says in stream.getvalue()
         assert bool(stream.getvalue()) is bool(says)
+
+
+def test_warnings_go_where_the_bars_are(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(console, "_made", [])
+    first = console.current_console()
+    assert console.current_console() is first
+    second = console.make_console()
+    assert console.current_console() is second
+    stream = io.StringIO()
+    monkeypatch.setattr(console, "_made", [Console(file=stream, width=200)])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    _show_own_warnings()
+    warnings.warn("gone", ProcessLostWarning, stacklevel=1)
+    assert stream.getvalue() == "warning: gone\n"
