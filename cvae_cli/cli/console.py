@@ -27,7 +27,7 @@ def make_console() -> Console:
 
 
 def current_console() -> Console:
-    """The console that a command prints to: it knows of bars on the screen, which another would print into."""
+    """The console that a command prints to: it knows of bars on the screen, another would print into them."""
     return _made[0] if _made else make_console()
 
 
