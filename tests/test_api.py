@@ -15,6 +15,7 @@ from PIL import Image
 import cvae_cli
 from cvae_cli import Latents, Model, Relabelled, evaluate, load_model, train
 from cvae_cli.errors import ImageError, LabelError, UserError
+from cvae_cli.training import recipes
 
 DIGITS = ROOT / "examples" / "digits"
 CHALK = DIGITS / "chalk-03.png"
@@ -137,7 +138,8 @@ def test_mistakes_are_said(mnist: Model) -> None:
         load_model("nowhere")
 
 
-def test_a_model_is_trained(marks: Path, tmp_path: Path) -> None:
+def test_a_model_is_trained(marks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "_STEPS_OF_FEW", 4)
     result = train(marks, epochs=1, out=str(tmp_path / "run"), device="cpu")
     assert result.weights is not None
     assert load_model(result.weights, device="cpu").classes == ("bar", "cross", "ring")

@@ -38,9 +38,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 
 @pytest.mark.bolts
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_keeps_the_best_weights(data_dir: Path, tmp_path: Path, number: int, code: int) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(command(data_dir, out, "--epochs", "5000"), stderr=subprocess.PIPE, text=True)

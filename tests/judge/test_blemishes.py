@@ -55,6 +55,7 @@ def test_softness_keeps_dark_dark_and_bright_bright() -> None:
     assert (soft.amax(dim=(1, 2, 3)) > 0.5).all()
 
 
+@pytest.mark.long
 def test_it_finds_a_dot_that_it_has_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blemishes, "MIN_STEPS", 300)
     torch.manual_seed(0)

@@ -89,6 +89,7 @@ def test_processes_make_what_threads_make(
     assert len(at_once) == 1
 
 
+@pytest.mark.long
 def test_rows_of_parquet_files_come_from_processes_too(
     folder_of_digits: Path, tmp_path: Path, at_once: list[WorkerProcesses]
 ) -> None:
@@ -153,6 +154,7 @@ def test_what_a_process_that_died_was_given_is_done_here(
     assert len(manifest_lines(out)) == len(tree(out)) == 10
 
 
+@pytest.mark.long
 def test_what_a_worker_raises_is_raised(
     folder_of_digits: Path, tmp_path: Path, at_once: list[WorkerProcesses], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +182,7 @@ def test_a_copied_data_set_of_parquet_files_is_left_to_threads(
     assert at_once == []
 
 
+@pytest.mark.long
 def test_images_from_another_program_and_a_table_of_labels(
     folder_of_digits: Path, tmp_path: Path, at_once: list[WorkerProcesses]
 ) -> None:

@@ -50,7 +50,7 @@ def test_one_process_speaks_for_the_run(monkeypatch: pytest.MonkeyPatch, name: s
         assert compat.is_main_process() is speaks
 
 
-@pytest.mark.parametrize("value", ["", "x"])
+@pytest.mark.parametrize("value", ["", pytest.param("x", marks=pytest.mark.long)])
 def test_lightning_can_be_imported_with_a_rank_that_is_no_number(value: str) -> None:
     run = subprocess.run(
         [sys.executable, "-c", "from cvae_cli.training import compat; print(compat.is_main_process())"],

@@ -91,7 +91,9 @@ def test_no_step_waits_for_the_device(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize(
-    "eyes", ["classifier", pytest.param("imagenet", marks=needs_eyes)], ids=["own eyes", "ImageNet's eyes"]
+    "eyes",
+    ["classifier", pytest.param("imagenet", marks=[needs_eyes, pytest.mark.long])],
+    ids=["own eyes", "ImageNet's eyes"],
 )
 def test_moments_and_distances_teach_the_decoder_alone(eyes: str) -> None:
     recipe = seen_with(replace(PHOTOS, loss=replace(PHOTOS.loss, moments=10.0, distances=3.0)), eyes)

@@ -223,6 +223,7 @@ def test_options_that_do_not_work_leave_nothing_behind(digits: TrainingData, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.bolts
 def test_the_classifier_is_pretrained_once(photos: TrainingData, tmp_path: Path) -> None:
     first, again = Recorder(), Recorder()
@@ -234,6 +235,7 @@ def test_the_classifier_is_pretrained_once(photos: TrainingData, tmp_path: Path)
     assert again.pretrained == 0
 
 
+@pytest.mark.long
 def test_photographs_are_trained_on(photos: TrainingData, tmp_path: Path) -> None:
     seen = Recorder()
     train(PHOTOS, photos, tmp_path / "run", replace(OPTIONS, epochs=2), seen)
@@ -242,6 +244,7 @@ def test_photographs_are_trained_on(photos: TrainingData, tmp_path: Path) -> Non
     assert seen.epochs[1]["recon_loss"] < seen.epochs[0]["recon_loss"]
 
 
+@pytest.mark.long
 def test_fine_tuning_uses_other_factors_also_when_it_is_resumed(
     photos: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
