@@ -97,7 +97,7 @@ CIFAR10 = Recipe(
         perceptual=1.0,
         style=5.0,
         moments=10.0,
-        distances=3.0,
+        distances=6.0,
     ),
     fine_tuning=LossWeights(
         recon=0.0007,
@@ -109,7 +109,7 @@ CIFAR10 = Recipe(
         perceptual=1.0,
         style=10.0,
         moments=10.0,
-        distances=3.0,
+        distances=6.0,
     ),
     map_dropout=0.5,
     cycle_share=0.25,
