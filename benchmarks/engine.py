@@ -76,7 +76,7 @@ def relabel(source: Path, out: Path, model: str) -> Whole:
     while not ended:
         if first is None and next(out.rglob("*.png"), None) is not None:
             first = time.monotonic() - began
-        if time.monotonic() > looked + 0.2:
+        if time.monotonic() > looked + 1.0:
             peak, looked = max(peak, memory_of(process.pid)), time.monotonic()
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         time.sleep(0.0 if ended else 0.02 if first else 0.005)

@@ -34,7 +34,7 @@ from cvae_cli.storage import RemotePath
 
 ALONE_SECONDS = 1.0
 """How long threads work alone."""
-WORTH = 16
+WORTH = 40
 """Processes are started if there are this many times as many images left as were handed out by then."""
 _MOST_AHEAD, _SLACK = 20_000, 256
 """Images that are looked at for that, and how many more of them may be finished than not."""

@@ -228,7 +228,7 @@ def reference(file: str) -> ImageRef:
 FINISHED = ImageOutcome("a", "a", "skipped")
 
 
-@pytest.mark.parametrize(("count", "starts"), [(1, []), (16, []), (17, [1]), (60, [1])])
+@pytest.mark.parametrize(("count", "starts"), [(1, []), (40, []), (41, [1]), (90, [1])])
 def test_a_short_run_is_left_to_threads(
     pool: tuple[WorkerProcesses, list[int]], count: int, starts: list[int]
 ) -> None:
