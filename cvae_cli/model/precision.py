@@ -13,7 +13,7 @@ from cvae_cli.model.vae import ConditionalVAE
 
 _IMAGES, _BATCH, _LABELS = 100, 20, 25
 _GREY_LEVELS = 2
-_SHARE, _MOST = 0.002, 12
+_SHARE, _MOST = 0.001, 12
 """Share of the pixels that may be further off than ``_GREY_LEVELS``, and how far at most."""
 
 

@@ -48,7 +48,7 @@ def test_a_model_without_a_decoder_of_tiles_has_one_choice(spec: ModelSpec) -> N
 
 @pytest.mark.parametrize(
     ("difference", "right"),
-    [(Difference(0.0, 2), True), (Difference(0.002, 12), True), (Difference(0.0001, 13), False),
+    [(Difference(0.0, 2), True), (Difference(0.001, 12), True), (Difference(0.0001, 13), False),
      (Difference(0.01, 3), False)],
 )  # fmt: skip
 def test_what_is_right(difference: Difference, right: bool) -> None:
