@@ -94,3 +94,12 @@ def test_a_report_counts_all_that_is_said_at_the_end() -> None:
 
 def test_exit_codes_are_those_of_shells() -> None:
     assert (Exit.INTERRUPTED, Exit.BROKEN_PIPE, Exit.TERMINATED) == (128 + 2, 128 + 13, 128 + 15)
+
+
+def test_an_outcome_is_updated_as_records_are_replaced() -> None:
+    before = ImageOutcome("a.png", "imgs", label="7")
+    after = before.updated(status="done", targets=("1",))
+    assert after == replace(before, status="done", targets=("1",))
+    assert before == ImageOutcome("a.png", "imgs", label="7")
+    with pytest.raises(TypeError, match="statsu"):
+        before.updated(statsu="done")

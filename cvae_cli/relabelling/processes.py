@@ -106,7 +106,7 @@ class WorkerProcesses(Executor):
             return
         plan = pickle.dumps(_Setting(worker.plan, worker.device, worker.batch_size, self._draws))
         # Where none can be started, threads do the work.
-        with suppress(OSError, RuntimeError, AssertionError, NotImplementedError), _without_interrupts():
+        with suppress(OSError, RuntimeError, AssertionError), _without_interrupts():
             for _ in range(count):
                 self._processes.append(_Process(plan))
         self._unclaimed = list(self._processes)
