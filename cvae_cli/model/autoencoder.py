@@ -132,12 +132,16 @@ class Decoder(nn.Module):
         """Only as far as the last latent map, for residuals that are read on the way."""
         self._with_latents(z, y, residuals)
 
-    def _with_latents(self, z: Tensor, y: Tensor, residuals: Residuals) -> tuple[Tensor, Tensor]:
-        """Features with all latents, and the condition of all blocks."""
+    def coarsest(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The coarsest feature maps, (B, C, H, W), and the condition of all blocks, (B, 4 * label_dim)."""
         condition = self.condition(torch.cat([z, self.label(y)], dim=1))
         h = self.start(torch.cat([condition, z], dim=1))
         h = h.view(-1, self.side, self.side, self.width).permute(0, 3, 1, 2)  # channels last
-        h = getattr(self, self.first)(h, condition)
+        return getattr(self, self.first)(h, condition), condition
+
+    def _with_latents(self, z: Tensor, y: Tensor, residuals: Residuals) -> tuple[Tensor, Tensor]:
+        """Features with all latents, and the condition of all blocks."""
+        h, condition = self.coarsest(z, y)
         for level, scale in enumerate(self.scales[:2]):
             h = _add_latents(self.maps, level, getattr(self, f"up{scale}")(_silu(h)), residuals)
             h = getattr(self, f"block{scale}")(h, condition)

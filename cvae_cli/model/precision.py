@@ -1,4 +1,4 @@
-"""Finds the fastest precision whose tiles are practically those of fp32."""
+"""Finds the fastest precision whose tiles are practically those of fp32, and rounds weights for it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cvae_cli.model.canvas import from_canvas, images_at_once, to_canvas
+from cvae_cli.model.tile_decoder import TileDecoder
 from cvae_cli.model.vae import ConditionalVAE
 
 _IMAGES, _BATCH, _LABELS = 100, 20, 25
@@ -58,16 +59,37 @@ def right_precision(model: ConditionalVAE, images: Tensor, labels: Tensor) -> st
     return next((name for name, difference in found.items() if difference.is_right), "fp32")
 
 
-def rounded_for_bf16(model: ConditionalVAE) -> ConditionalVAE:
-    """The model, its decoder of tiles rounded to what bfloat16 can hold.
+def fit_to_bf16(model: ConditionalVAE, images: Tensor, labels: Tensor) -> tuple[ConditionalVAE, str]:
+    """Round the weights of a model to what bfloat16 can hold, where that makes bfloat16 right.
 
-    In bfloat16 its tiles are then those of fp32, but for what is rounded in between.
+    Its tiles in bfloat16 are then those of fp32, but for what is rounded in between. A decoder of tiles, made
+    for bfloat16, is rounded always.
+
+    Args:
+        model: in fp32, on any device; stays as it is.
+        images: (N, C, H, W) uint8, not trained on; with none, nothing is found right.
+        labels: (N,) int64.
+
+    Returns:
+        A rounded copy, and the ``auto_precision`` of its spec.
     """
-    if model.tiles is None:
-        return model
-    other = _with_tiles_in_bf16(model)
-    assert other.tiles is not None
-    other.tiles.use(torch.float32)
+    every, tiles = (_rounded(model, parts) for parts in (("encoder", "decoder", "tiles"), ("tiles",)))
+    if len(images) and measure_precisions(every, images, labels)["bf16"].is_right:
+        return every, "bf16"
+    return tiles, right_precision(tiles, images, labels) if len(images) else "fp32"
+
+
+def _rounded(model: ConditionalVAE, parts: tuple[str, ...]) -> ConditionalVAE:
+    """A copy of a model, some of its networks rounded."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for name in parts:
+            part = getattr(other, name)
+            if isinstance(part, TileDecoder):
+                part.use(torch.bfloat16).use(torch.float32)  # but for the layer that stays in fp32
+            elif part is not None:
+                for value in part.parameters():
+                    value.copy_(value.bfloat16())
     return other
 
 

@@ -88,9 +88,9 @@ class ModelSpec:
         latent_norm: norm of an image's latent vector, in the space that all classes share, above which its
             tiles are drawn from the vector shrunk to it: what no training image has, the decoder has not
             learned to draw; ``None`` for no limit.
-        tile_widths: units of the hidden layers of a decoder of matrix products, which draws tiles
-            (:mod:`cvae_cli.model.tile_decoder`); empty where the decoder that draws reconstructions draws
-            tiles, too.
+        tile_widths: of a second decoder, which draws tiles only (:mod:`cvae_cli.model.tile_decoder`): units
+            of its hidden layer, and planes from which it makes pixels; empty where the decoder that draws
+            reconstructions draws tiles, too.
         label_dim: length of the learned embedding of a label.
         classifier: the network that reads the label of images that come without one: ``strided``, one of
             strided convolutions; ``whitened``, that of :mod:`cvae_cli.model.whitened`, for photographs.
@@ -177,8 +177,10 @@ class ModelSpec:
             raise WeightsError("spec: latent_maps must be two whole numbers from 1 to 64, or none")
         if not isinstance(self.map_carry, (int, float)) or not 0 <= self.map_carry <= 1:
             raise WeightsError("spec: map_carry must be a number from 0 to 1")
-        if len(self.tile_widths) > 8 or not all(type(w) is int and 1 <= w <= 4096 for w in self.tile_widths):
-            raise WeightsError("spec: tile_widths must be up to eight whole numbers from 1 to 4096, or none")
+        if len(self.tile_widths) not in (0, 2) or not all(
+            type(width) is int and 1 <= width <= 4096 for width in self.tile_widths
+        ):
+            raise WeightsError("spec: tile_widths must be two whole numbers from 1 to 4096, or none")
         if self.tile_widths and self.image_size % 4:
             raise WeightsError("spec: tile_widths are for an image_size that is a multiple of 4")
         if self.tile_widths and (self.arch != "compact" or self.map_carry):

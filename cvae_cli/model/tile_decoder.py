@@ -1,4 +1,11 @@
-"""A decoder made for speed: nearly all of its work is products of large matrices."""
+"""A decoder made for speed: the model's own, without what a processor spends most of its time on.
+
+On one core :class:`~cvae_cli.model.autoencoder.Decoder` spends more than half of its time on its finest
+feature maps, whose few channels leave the processor waiting for memory. Here nothing but the pixels is
+computed at full resolution (sub-pixel convolution, Shi et al. 2016, "Real-time single image and video
+super-resolution"), from half of it on nothing outside of the native image, the coarsest maps come from
+products of matrices, and nearly all is in bfloat16.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +15,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cvae_cli.model.autoencoder import Decoder, FilmBlock
 from cvae_cli.model.spec import ModelSpec
 
-_BLOCK = 4
-"""Side of the blocks of pixels that are drawn as one: convolutions of many channels on few places."""
-_MAP_WIDTH, _CONVOLUTIONS = 48, 2
 _OUTSIDE = -12.0
 """Logit of the canvas around a tile: black, for all purposes."""
 
 
+def _hardswish(h: Tensor) -> Tensor:
+    """Nearly SiLU, at half its price; in place when no gradient is needed."""
+    return F.hardswish(h, inplace=not torch.is_grad_enabled())
+
+
+class _Block(nn.Module):
+    """As :class:`FilmBlock`, with the 1 that it adds to the scale in the bias of ``film``."""
+
+    def __init__(self, channels: int, condition_dim: int) -> None:
+        super().__init__()
+        self.film = nn.Linear(condition_dim, 2 * channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    @torch.no_grad()
+    def begin_as(self, block: FilmBlock) -> None:
+        self.load_state_dict(block.state_dict())
+        self.film.bias[: self.conv.in_channels] += 1.0
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """As :meth:`FilmBlock.forward`."""
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1)
+        out: Tensor = self.conv(_hardswish(torch.addcmul(shift, h, scale)))
+        return out.add_(h)
+
+
 class _ByLabel(nn.Module):
-    """``silu(layer(h) * scale + shift)``, both of these learned for each label (FiLM, Perez et al. 2018)."""
+    """``hardswish(layer(z) * scale + shift)``, both of which are learned for each label (FiLM)."""
 
     def __init__(self, inputs: int, outputs: int, num_classes: int) -> None:
         super().__init__()
@@ -26,51 +56,119 @@ class _ByLabel(nn.Module):
         self.scale = nn.Embedding(num_classes, outputs)
         self.shift = nn.Embedding(num_classes, outputs)
         nn.init.normal_(self.scale.weight, 1.0, 0.1)
-        nn.init.normal_(self.shift.weight, 0.0, 0.1)
+        nn.init.normal_(self.shift.weight, 0.0, 0.3)
 
-    def forward(self, h: Tensor, y: Tensor) -> Tensor:
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """(B, inputs) of labels (B,) to (B, outputs)."""
-        out: Tensor = self.layer(h)
+        out: Tensor = self.layer(z)
         # Under autocast the product is in half precision, and the tables are not.
         scale, shift = self.scale(y).to(out.dtype), self.shift(y).to(out.dtype)
-        return _silu(torch.addcmul(shift, out, scale))
-
-
-def _silu(h: Tensor) -> Tensor:
-    """SiLU; in place when no gradient is needed, so callers must not use ``h`` afterwards."""
-    return F.silu(h, inplace=not torch.is_grad_enabled())
+        return F.hardswish(torch.addcmul(shift, out, scale))
 
 
 class TileDecoder(nn.Module):
     """Latent vector and label to a tile, for strokes and silhouettes.
 
-    Convolutions of few channels leave a processor waiting for memory; a product of two matrices keeps it
-    busy, most of all in bfloat16. So products make a map of many channels, a place for each 4x4 pixels, and
-    what is left for convolutions is that neighbours fit together. It is taught to draw what the model's own
-    decoder draws (:mod:`cvae_cli.training.distillation`), and draws tiles only: reconstructions need the
-    latent maps.
+    Products of matrices make the coarsest feature maps; from there on it begins as a copy of the model's own
+    decoder (:meth:`begin_as`). It is taught to draw what that one draws
+    (:mod:`cvae_cli.training.distillation`), without latent maps, of which tiles have only the prior's mean.
+    So it draws tiles only, and no reconstructions.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         """Build the decoder of tiles of a spec, with random weights."""
         super().__init__()
-        self.side, self.margin = spec.image_size // _BLOCK, spec.canvas_size - spec.image_size
-        first, *others = spec.tile_widths
-        self.first = _ByLabel(spec.latent_dim, first, spec.num_classes)
-        self.hidden = nn.ModuleList(
-            _ByLabel(inputs, outputs, spec.num_classes) for inputs, outputs in pairwise([first, *others])
-        )
-        self.out = _ByLabel(spec.tile_widths[-1], self.side**2 * _MAP_WIDTH, spec.num_classes)
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(_MAP_WIDTH, _MAP_WIDTH, 3, padding=1) for _ in range(_CONVOLUTIONS)
-        )
-        self.pixels = nn.Conv2d(_MAP_WIDTH, spec.channels * _BLOCK**2, 3, padding=1)
+        hidden, planes = spec.tile_widths
+        widths, dim = spec.widths, 4 * spec.label_dim
+        self.side, self.width = spec.coarsest_side, widths[0]
+        self.native, self.margin = spec.image_size, spec.canvas_size - spec.image_size
+        self.first = _ByLabel(spec.latent_dim, hidden, spec.num_classes)
+        self.start = nn.Linear(hidden, self.width * self.side**2)
+        self.condition = nn.Linear(hidden, dim)
+        # Transposed 2x2 convolutions of stride 2, as products of matrices: the four pixels of a place are
+        # channels. What the last one makes stays so.
+        self.ups = nn.ModuleList(nn.Conv2d(inputs, 4 * outputs, 1) for inputs, outputs in pairwise(widths))
+        self.blocks = nn.ModuleList(_Block(width, dim) for width in widths[1:-1])
+        self.planes = nn.Conv2d(4 * widths[-1], 4 * planes, 1)
+        self.pixels = nn.Conv2d(4 * planes, 4 * spec.channels, 3, padding=1)
 
     def use(self, dtype: torch.dtype) -> TileDecoder:
-        """Compute in a precision from now on, except the first layer, whose input would lose too much."""
-        for part in (self.hidden, self.out, self.convolutions, self.pixels):
+        """Compute in a precision from now on, but for the first layer: a latent would lose too much."""
+        for part in (self.start, self.condition, self.ups, self.blocks, self.planes, self.pixels):
             part.to(dtype)
         return self
+
+    @torch.no_grad()
+    def begin_as(self, decoder: Decoder) -> None:
+        """Take over what the decoder of the same spec has learned, from the coarsest maps on."""
+        # The last block of the decoder, at full resolution, has nothing that corresponds to it here.
+        for own, scale in zip(self.blocks, decoder.scales, strict=False):
+            block = decoder.get_submodule(f"block{scale}")
+            assert isinstance(own, _Block)
+            assert isinstance(block, FilmBlock)
+            own.begin_as(block)
+        for own, scale in zip(self.ups, decoder.scales, strict=True):
+            up = decoder.get_submodule(f"up{scale}")
+            assert isinstance(own, nn.Conv2d)
+            assert own.bias is not None
+            assert isinstance(up, nn.ConvTranspose2d)
+            assert up.bias is not None
+            own.weight.copy_(up.weight.permute(2, 3, 1, 0).reshape(own.weight.shape))
+            own.bias.copy_(up.bias.repeat(4))
+        self._factor(decoder.out)
+
+    def _factor(self, out: nn.Conv2d) -> None:
+        """Split a 3x3 convolution of the pixels into a product of each pixel and one of few channels.
+
+        By its singular values, the largest of which nearly make it up.
+        """
+        assert out.bias is not None
+        outputs, inputs = out.weight.shape[:2]
+        planes = self.planes.out_channels // 4
+        left, sizes, right = torch.linalg.svd(
+            out.weight.transpose(0, 1).reshape(inputs, outputs * 9), full_matrices=False
+        )
+        kept = min(planes, len(sizes))
+        into, kernel = left.new_zeros(planes, inputs), left.new_zeros(outputs, planes, 3, 3)
+        into[:kept] = (left[:, :kept] * sizes[:kept].sqrt()).T
+        right = right[:kept] * sizes[:kept, None].sqrt()
+        kernel[:, :kept] = right.reshape(kept, outputs, 3, 3).transpose(0, 1)
+        assert self.planes.bias is not None
+        self.planes.weight.copy_(torch.block_diag(*[into] * 4)[:, :, None, None])
+        self.planes.bias.zero_()
+        # In blocks of 2x2 pixels: which pixel of which block each of the nine neighbours of a pixel is.
+        blocks = self.pixels.weight.new_zeros(2, 2, outputs, 2, 2, planes, 3, 3)
+        for row in range(2):
+            for column in range(2):
+                for down in range(3):
+                    for across in range(3):
+                        (dy, y), (dx, x) = divmod(row + down - 1, 2), divmod(column + across - 1, 2)
+                        blocks[row, column, :, y, x, :, 1 + dy, 1 + dx] = kernel[:, :, down, across]
+        self.pixels.weight.copy_(blocks.reshape(self.pixels.weight.shape))
+        assert self.pixels.bias is not None
+        self.pixels.bias.copy_(out.bias.repeat(4))
+
+    def coarsest(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What :meth:`Decoder.coarsest` makes."""
+        hidden = self.first(z, y).to(self.start.weight.dtype)
+        h = self.start(hidden).view(-1, self.side, self.side, self.width).permute(0, 3, 1, 2)  # channels last
+        return h, self.condition(hidden)
+
+    def finish(self, h: Tensor, condition: Tensor) -> Tensor:
+        """From there to what :meth:`forward` returns."""
+        before, native = self.margin // 4, self.native // 2
+        h = _hardswish(h)
+        for up, block in zip(self.ups, self.blocks, strict=False):
+            h = _in_pixels(up(h))
+            if block is self.blocks[-1]:
+                h = h[:, :, before : before + native, before : before + native]
+                h = h.contiguous(memory_format=torch.channels_last)
+            h = _hardswish(block(h, condition))
+        planes = self.planes(_hardswish(self.ups[-1](h)))
+        # A sigmoid in bfloat16 would have steps of a grey level.
+        logits = _in_pixels(self.pixels(planes)).float()
+        before = self.margin // 2
+        return F.pad(logits, (before, self.margin - before) * 2, value=_OUTSIDE)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Return logits of the pixels of the canvas, (B, C, H, W) float32, whatever the precision in between.
@@ -79,14 +177,10 @@ class TileDecoder(nn.Module):
             z: (B, Z), latent vectors, as the model's own decoder takes them for these labels.
             y: (B,) int64.
         """
-        h = self.first(z, y).to(self.pixels.weight.dtype)
-        for layer in self.hidden:
-            after = layer(h, y)
-            h = h + after if after.shape == h.shape else after
-        h = self.out(h, y).view(-1, self.side, self.side, _MAP_WIDTH).permute(0, 3, 1, 2)  # channels last
-        for convolution in self.convolutions:
-            h = h + _silu(convolution(h))
-        # A sigmoid in bfloat16 would have steps of a grey level.
-        logits = F.pixel_shuffle(self.pixels(h), _BLOCK).float()
-        before = self.margin // 2
-        return F.pad(logits, (before, self.margin - before) * 2, value=_OUTSIDE)
+        return self.finish(*self.coarsest(z, y))
+
+
+def _in_pixels(h: Tensor) -> Tensor:
+    """Blocks of 2x2 pixels (B, 4 * C, H, W) to (B, C, 2 * H, 2 * W), channels last in memory."""
+    h = h.permute(0, 2, 3, 1).unflatten(3, (2, 2, -1)).transpose(2, 3)  # (B, H, 2, W, 2, C)
+    return h.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)

@@ -17,7 +17,6 @@ from cvae_cli import __version__
 from cvae_cli.data.folders import DatasetSummary
 from cvae_cli.errors import CvaeError
 from cvae_cli.model import weights
-from cvae_cli.model.precision import rounded_for_bf16
 from cvae_cli.training.compat import pl
 from cvae_cli.training.module import TrainingModule
 from cvae_cli.training.run_folder import CHECKPOINT
@@ -281,14 +280,15 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
         self.metrics = metrics
         if not trainer.is_global_zero:
             return
+        model, auto_precision = pl_module.rounded()
         weights.export(
-            rounded_for_bf16(pl_module.objective.networks.ema),
+            model,
             self.file,
             spec=replace(
                 pl_module.recipe.spec,
                 latent_norm=pl_module.latent_norm(),
                 label_temperature=pl_module.label_temperature(),
-                auto_precision=pl_module.auto_precision(),
+                auto_precision=auto_precision,
             ).to_dict(),
             name=self.name,
             data_set=self.data_set,

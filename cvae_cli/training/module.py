@@ -12,7 +12,7 @@ from torch import Tensor
 from cvae_cli.data.fitting import temperature
 from cvae_cli.data.labelled import LabelledImages
 from cvae_cli.model.canvas import from_canvas, images_at_once, to_canvas
-from cvae_cli.model.precision import right_precision, rounded_for_bf16
+from cvae_cli.model.precision import fit_to_bf16
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.model.vae import ConditionalVAE
 from cvae_cli.training.classifier import pretrain_classifier
@@ -138,12 +138,10 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         logits = [ema.classify(self.objective.to_input(part.to(self.device))).float().cpu() for part in parts]
         return temperature(torch.cat(logits), data.labels)
 
-    def auto_precision(self) -> str:
-        """The fastest precision in which the EMA's tiles are practically those of fp32."""
-        data = self.validation_images
-        if data is None or not len(data):
-            return "fp32"
-        return right_precision(rounded_for_bf16(self.objective.networks.ema), data.images, data.labels)
+    def rounded(self) -> tuple[ConditionalVAE, str]:
+        """The EMA as it is exported; and the fastest precision that practically draws the tiles of fp32."""
+        data = self.validation_images or self.training_images.subset(torch.arange(0))
+        return fit_to_bf16(self.objective.networks.ema, data.images, data.labels)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the EMA's terms, as ``val_NAME``, over all validation images."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cvae_cli.errors import UserError
+from cvae_cli.model.autoencoder import Decoder
 from cvae_cli.model.classifiers import classifier_widths
 from cvae_cli.model.discriminators import FeatureDiscriminator, ProjectionDiscriminator
 from cvae_cli.model.vae import ConditionalVAE
@@ -79,7 +80,7 @@ class Networks(nn.Module):
         Raises:
             UserError: they have others.
         """
-        # A decoder of tiles is taught from the start.
+        # A decoder of tiles begins as the other one, not as what it may have been taught before.
         learned, own = (_without(_TILES, model.state_dict()) for model in (other, self.model))
         if not other.spec.latent_maps:
             own = _without(_LATENT_MAPS, own)
@@ -93,6 +94,9 @@ class Networks(nn.Module):
             )
         for model in (self.model, self.ema):
             model.load_state_dict(learned, strict=False)
+            if model.tiles is not None:
+                assert isinstance(model.decoder, Decoder)
+                model.tiles.begin_as(model.decoder)
 
     def freeze_encoder(self) -> None:
         """Use the EMA's encoder and alignment from now on, and train the decoder only."""

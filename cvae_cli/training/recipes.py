@@ -168,8 +168,8 @@ _FEW_IMAGES = 500
 _EPOCHS_OF_FEW, _STEPS_OF_FEW = 16, 80
 _LEAST_SHARE = 0.25
 _PATIENCE = 5
-_TILE_WIDTHS = (1024, 1024)
-_DISTILLATION_EPOCHS = 40
+_TILE_WIDTHS = (512, 4)
+_DISTILLATION_EPOCHS, _DISTILLATION_FINE_TUNING = 40, 0.2
 _PRIOR_WORK_EPOCHS = {"mnist": 50}
 """Epochs of the prior work where they were not 30."""
 
@@ -252,11 +252,12 @@ def distilled(recipe: Recipe) -> Recipe:
         batch_size=2 * recipe.batch_size,
         # The likelihood is content with grey, as it should be where nothing is known; here the teacher knows.
         loss=LossWeights(recon=0.25, sharpness=2.5, target=0.0),
-        # Products are learned at twice the rate of convolutions.
+        # Each pixel is told what it should be: steps may be larger than where networks play each other.
         optimizer=replace(recipe.optimizer, learning_rate=2 * recipe.optimizer.learning_rate),
         fine_tuning=replace(
             recipe.loss, recon=0.25, sharpness=2.5, features=20.0, perceptual=0.0, feature_style=0.0
         ),
+        fine_tuning_share=_DISTILLATION_FINE_TUNING,
         patience=0,
         classifier=replace(recipe.classifier, pretrain_epochs=0, pretrain_steps=0, frozen=True),
     )

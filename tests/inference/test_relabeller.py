@@ -126,7 +126,7 @@ def fast_model(tmp_path: Path) -> Callable[[str], Path]:
             tuple("abc"),
             polarity="light-on-dark",
             widths=(16, 8, 8, 8),
-            tile_widths=(16, 16),
+            tile_widths=(16, 3),
             auto_precision=auto,
         )
         return export_untrained(spec, tmp_path / auto / "model.safetensors")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cvae_cli.model.precision import Difference, measure_precisions, right_precision, rounded_for_bf16
+from cvae_cli.model.precision import Difference, fit_to_bf16, measure_precisions, right_precision
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.model.vae import ConditionalVAE
 from cvae_cli.training.recipes import MNIST
@@ -23,7 +23,7 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_the_fastest_that_is_right_is_chosen(spec: ModelSpec) -> None:
     torch.manual_seed(0)
-    model = ConditionalVAE(replace(spec, tile_widths=(12,))).eval()
+    model = ConditionalVAE(replace(spec, tile_widths=(12, 3))).eval()
     found = measure_precisions(model, *images())
     assert list(found) == ["bf16", "tiles"]
     assert found["bf16"].is_right  # grey all over, as of random weights
@@ -43,7 +43,6 @@ def test_the_fastest_that_is_right_is_chosen(spec: ModelSpec) -> None:
 def test_a_model_without_a_decoder_of_tiles_has_one_choice(spec: ModelSpec) -> None:
     model = ConditionalVAE(spec).eval()
     assert list(measure_precisions(model, *images())) == ["bf16"]
-    assert rounded_for_bf16(model) is model
 
 
 @pytest.mark.parametrize(
@@ -55,13 +54,36 @@ def test_what_is_right(difference: Difference, right: bool) -> None:
     assert difference.is_right is right
 
 
-def test_rounding_keeps_what_bfloat16_can_hold_and_leaves_the_model_alone(spec: ModelSpec) -> None:
+def test_all_is_rounded_where_that_makes_bfloat16_right(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    model = ConditionalVAE(replace(spec, tile_widths=(12,)))
-    rounded = rounded_for_bf16(model)
+    model = ConditionalVAE(replace(spec, tile_widths=(12, 3))).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def changed(rounded: ConditionalVAE) -> set[str]:
+        return {
+            name.split(".")[0]
+            for name, value in rounded.state_dict().items()
+            if not torch.equal(value, before[name])
+        }
+
+    rounded, auto = fit_to_bf16(model, *images())
+    assert auto == "bf16"
+    assert changed(rounded) == {"encoder", "decoder", "tiles"}
+    for part in (rounded.encoder, rounded.decoder):
+        assert all(torch.equal(value, value.bfloat16().float()) for value in part.parameters())
+    # Where bfloat16 is wrong all the same, only the decoder of tiles is.
+    monkeypatch.setattr(Difference, "is_right", property(lambda found: found.most < 0))
+    rounded, auto = fit_to_bf16(model, *images())
+    assert auto == "fp32"
+    assert changed(rounded) == {"tiles"}
     assert rounded.tiles is not None
     assert model.tiles is not None
-    before, after = model.tiles.pixels.weight, rounded.tiles.pixels.weight
-    assert not torch.equal(before, after)
-    assert torch.equal(after, after.bfloat16().float())
-    assert torch.equal(rounded.decoder.out.weight, model.decoder.out.weight)
+    assert torch.equal(rounded.tiles.first.layer.weight, model.tiles.first.layer.weight)
+    assert changed(model) == set()
+
+
+def test_without_images_nothing_is_found_right(spec: ModelSpec) -> None:
+    some, labels = images()
+    assert fit_to_bf16(ConditionalVAE(spec), some[:0], labels[:0])[1] == "fp32"

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvae_cli.errors import WeightsError
+from cvae_cli.model.autoencoder import Decoder
 from cvae_cli.model.latent_maps import Latent
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.model.tile_decoder import TileDecoder
@@ -16,7 +17,7 @@ from cvae_cli.training.recipes import MNIST, distilled
 
 @pytest.fixture
 def spec() -> ModelSpec:
-    return replace(MNIST.spec, widths=(16, 8, 8, 8), latent_dim=6, tile_widths=(12, 12, 20))
+    return replace(MNIST.spec, widths=(16, 8, 8, 8), latent_dim=6, tile_widths=(12, 3))
 
 
 def test_it_draws_the_native_image_on_a_black_canvas(spec: ModelSpec) -> None:
@@ -32,6 +33,38 @@ def test_it_draws_the_native_image_on_a_black_canvas(spec: ModelSpec) -> None:
         assert drawn[:, 0, ~around].min() > 0.01
         other = torch.sigmoid(decoder(z, (y + 1) % 10))
         assert (other - drawn).abs().max() > 1e-3  # the label counts
+
+
+def test_it_begins_as_the_decoder_that_it_learns_from(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(replace(spec, latent_maps=(2, 2)))
+    tiles = TileDecoder(replace(spec, tile_widths=(12, 8)))  # as many planes as it has channels: exact
+    tiles.begin_as(decoder)
+    # What is left out on purpose: latent maps, the last block, the exact SiLU.
+    with torch.no_grad():
+        for silent in (*(latents.into for latents in decoder.maps), decoder.get_submodule("block1.conv")):
+            for value in silent.parameters():
+                value.zero_()
+    monkeypatch.setattr("cvae_cli.model.tile_decoder._hardswish", torch.nn.functional.silu)
+    z, y = torch.randn(5, 6), torch.arange(5)
+    with torch.no_grad():
+        wanted, drawn = decoder(z, y), tiles.finish(*decoder.coarsest(z, y))
+        inner = slice(7, 25)  # where the edge of the native image is out of sight
+        torch.testing.assert_close(drawn[..., inner, inner], wanted[..., inner, inner], atol=1e-5, rtol=0)
+        assert wanted[..., inner, inner].std() > 1e-3
+
+
+@pytest.mark.parametrize("planes", [3, 20])
+def test_fewer_or_more_planes_than_needed(spec: ModelSpec, planes: int) -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(spec)
+    tiles = TileDecoder(replace(spec, tile_widths=(12, planes)))
+    tiles.begin_as(decoder)
+    z, y = torch.randn(5, 6), torch.arange(5)
+    with torch.no_grad():
+        assert tiles.finish(*decoder.coarsest(z, y)).isfinite().all()
 
 
 def test_it_answers_in_float32_whatever_it_computes_in(spec: ModelSpec) -> None:
@@ -55,31 +88,34 @@ def test_only_what_is_not_the_own_label_is_drawn_by_it(spec: ModelSpec) -> None:
         latent = model.infer(x, y)
         tiles = model.relabel(latent, y, targets)
         itself = model.decode(latent.z, y, latent.maps)
+        every = targets.flatten()
+        z = model.alignment.inverse(latent.z.repeat_interleave(2, 0), every)
+        fast = torch.sigmoid(model.tiles(z, every))
         for row, column, own in ((0, 0, True), (0, 1, False), (1, 0, False), (1, 1, False), (2, 1, True)):
-            target = targets[row, column][None]
-            fast = torch.sigmoid(
-                model.tiles(model.alignment.inverse(latent.z[row : row + 1], target), target)
-            )
-            torch.testing.assert_close(tiles[row, column], itself[row] if own else fast[0])
+            wanted = itself[row] if own else fast[2 * row + column]
+            torch.testing.assert_close(tiles[row, column], wanted)
         samples = model.relabel(Latent(latent.z), None, targets)
         torch.testing.assert_close(samples[0, 1], tiles[0, 1])
         assert (samples[0, 0] - tiles[0, 0]).abs().max() > 1e-3
 
 
 def test_it_takes_a_fraction_of_the_work_of_the_decoder() -> None:
-    """By the measure of the machine: products of matrices run at several times the speed of convolutions."""
+    """How much faster it is, is more than that, and is measured by ``benchmarks/precision.py``."""
     spec = distilled(MNIST).spec
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        TileDecoder(spec)(torch.zeros(1, spec.latent_dim), torch.tensor([3]))
-    assert 1e6 < counter.get_total_flops() / 2 < 13e6 / 2
+    work = []
+    for decoder in (TileDecoder(spec), Decoder(spec)):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            decoder(torch.zeros(1, spec.latent_dim), torch.tensor([3]))
+        work.append(counter.get_total_flops())
+    assert 0 < work[0] < 0.6 * work[1]
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"tile_widths": (0,)}, "tile_widths must be"),
-        ({"tile_widths": (8,) * 9}, "tile_widths must be"),
-        ({"tile_widths": (8,), "latent_maps": (2, 2), "map_carry": 0.5}, "map_carry of 0"),
+        ({"tile_widths": (8, 0)}, "tile_widths must be"),
+        ({"tile_widths": (8, 8, 8)}, "tile_widths must be"),
+        ({"tile_widths": (8, 2), "latent_maps": (2, 2), "map_carry": 0.5}, "map_carry of 0"),
         ({"tile_widths": (), "auto_precision": "tiles"}, "no tile_widths"),
         ({"auto_precision": "fp8"}, "auto_precision"),
     ],
