@@ -97,9 +97,7 @@ def main() -> None:
         print(f"  auto ({used}): {milliseconds(file, 'auto', data):.2f} ms an image")
         if model.tiles is not None:
             own, fast = microseconds_of_decoders(file)
-            print(
-                f"  a tile: {own:.0f} us by its own, {fast:.0f} by that of tiles, {own / fast:.1f} times"
-            )
+            print(f"  a tile: {own:.0f} us by its own, {fast:.0f} by that of tiles, {own / fast:.1f} times")
 
 
 if __name__ == "__main__":

@@ -189,16 +189,21 @@ def flat_recipe(recipe: Recipe) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", registry.shipped())
 def test_models_are_shipped_as_their_recipes_make_them(name: str) -> None:
-    from cvae_cli.training.recipes import RECIPES, for_images, with_pairs
+    from cvae_cli.training.recipes import RECIPES, distilled, for_images, with_pairs
 
     card = registry.read_card(registry.shipped()[name])
+    training, spec = card.raw["training"], card.spec
     if name in RECIPES:
         wanted = RECIPES[name]
     else:
         wanted = with_pairs(for_images(card.spec.kind, card.spec.classes, card.spec.image_size, 1))
+    if "teacher" in training:
+        assert Recipe.from_dict(training["recipe"]) == distilled(wanted)
+        assert spec.tile_widths == distilled(wanted).spec.tile_widths
+        training, spec = training["teacher"]["training"], replace(spec, tile_widths=())
     measured = {"latent_norm": None, "label_temperature": 1.0, "auto_precision": "fp32"}
-    assert replace(card.spec, **measured) == wanted.spec
-    trained_with = dict(card.raw["training"]["recipe"])
+    assert replace(spec, **measured) == wanted.spec
+    trained_with = dict(training["recipe"])
     if "alignment" in trained_with:
         assert Recipe.from_dict(trained_with) == wanted
     else:
