@@ -2,15 +2,14 @@
 
     python benchmarks/precision.py weights/cifar10.safetensors --data-dir data
 
-``cvae train`` measures the change when it exports, and writes what is right into the spec, as
-``auto_precision``; ``--write`` does so for weights that were exported before there was any. Only training
-images are read.
+``cvae train`` measures the change when it exports, rounds the weights where that makes bfloat16 right, and
+writes what is right into the spec, as ``auto_precision``; ``--write`` does so for weights that were exported
+before there was any. Only training images are read.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from cvae_cli.data.catalogue import NAMES
 from cvae_cli.data.labelled import LabelledImages, hold_out
 from cvae_cli.inference.relabeller import Relabeller
 from cvae_cli.model import weights
-from cvae_cli.model.precision import measure_precisions, right_precision
+from cvae_cli.model.precision import fit_to_bf16, measure_precisions
 from cvae_cli.model.registry import ModelCard
 
 HELD_OUT, IMAGES = 5000, 320
@@ -77,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What bfloat16 changes, and what it gains.")
     parser.add_argument("models", type=Path, nargs="+", help=".safetensors files")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--write", action="store_true", help="write what is right into the JSON")
+    parser.add_argument("--write", action="store_true", help="write the model anew, as cvae train does")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for file in arguments.models:
@@ -88,11 +87,11 @@ def main() -> None:
         for name, found in measure_precisions(model, data.images, data.labels).items():
             print(f"  {name}: {found.share:.2%} of the pixels more than two grey levels off, ", end="")
             print(f"at most {found.most}" + (" (right)" if found.is_right else ""))
-        right = right_precision(model, data.images, data.labels)
         if arguments.write:
+            rounded, right = fit_to_bf16(model, data.images, data.labels)
+            kept = ("name", "data_set", "metrics", "train_command", "versions", "training", "licence")
             spec = replace(card.spec, auto_precision=right).to_dict()
-            place = file.with_suffix(".json")
-            place.write_text(json.dumps({**card.raw, "spec": spec}, indent=2) + "\n")
+            weights.export(rounded, file, spec=spec, **{key: card.raw[key] for key in kept})
         used = weights.load(file)[1].spec.auto_precision
         print(f"  auto ({used}): {milliseconds(file, 'auto', data):.2f} ms an image")
         if model.tiles is not None:

@@ -150,9 +150,14 @@ class TileDecoder(nn.Module):
 
     def coarsest(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """What :meth:`Decoder.coarsest` makes."""
-        hidden = self.first(z, y).to(self.start.weight.dtype)
-        h = self.start(hidden).view(-1, self.side, self.side, self.width).permute(0, 3, 1, 2)  # channels last
-        return h, self.condition(hidden)
+        hidden, weight = self.first(z, y), self.start.weight
+        rounded = hidden.to(weight.dtype)
+        h = self.start(rounded)
+        if weight.dtype != torch.float32:
+            # What rounding took from it: of all that is rounded, this would show most.
+            h = h + F.linear((hidden - rounded).to(weight.dtype), weight)
+        h = h.view(-1, self.side, self.side, self.width).permute(0, 3, 1, 2)  # channels last
+        return h, self.condition(rounded)
 
     def finish(self, h: Tensor, condition: Tensor) -> Tensor:
         """From there to what :meth:`forward` returns."""

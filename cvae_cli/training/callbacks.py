@@ -7,7 +7,6 @@ import platform
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -280,16 +279,11 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
         self.metrics = metrics
         if not trainer.is_global_zero:
             return
-        model, auto_precision = pl_module.rounded()
+        model, spec = pl_module.exported()
         weights.export(
             model,
             self.file,
-            spec=replace(
-                pl_module.recipe.spec,
-                latent_norm=pl_module.latent_norm(),
-                label_temperature=pl_module.label_temperature(),
-                auto_precision=auto_precision,
-            ).to_dict(),
+            spec=spec.to_dict(),
             name=self.name,
             data_set=self.data_set,
             metrics=metrics,

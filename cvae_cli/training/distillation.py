@@ -1,24 +1,17 @@
 """Teaching the fast decoder of tiles what the model's own decoder draws (knowledge distillation).
 
-Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network". First it imitates pixel by pixel,
-in steps that take a quarter of the time of others. All of it but the coarsest feature maps begins as a copy
-of its teacher, so these are taught as they are (hints, Romero et al. 2015, "FitNets"), and until that is
-learned half of the tiles are finished from the teacher's own.
-
-Imitation alone gives the mean of what the small network cannot tell apart, which is soft; so in the last
-epochs its tiles also have to be like those of its teacher in the features of the discriminator (Larsen et al.
-2016, "Autoencoding beyond pixels"), to pass it, and to be read as their label.
+Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network". All of it but the coarsest
+feature maps begins as a copy of its teacher, so these are taught as they are (hints, Romero et al. 2015,
+"FitNets"), and meanwhile half of the tiles are finished from the teacher's own.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed
-from torch.nn import functional as F
+from torch import Tensor
 
 from cvae_cli.model import losses
 from cvae_cli.training.augmentation import augment_inputs
-from cvae_cli.training.networks import frozen
 from cvae_cli.training.objective import Objective, Terms, Truth, other_labels
 from cvae_cli.training.recipe import Recipe
 
@@ -43,7 +36,7 @@ class Distillation(Objective):
         """Nothing: the alignment stays as it is."""
 
     def begin_fine_tuning(self, images: Tensor, y: Tensor) -> None:
-        """All terms from now on; the encoder is frozen from the start."""
+        """All tiles are its own from now on; the encoder is frozen from the start."""
         self.networks.fine_tuning = True
 
     def training_terms(self, images: Tensor, y: Tensor, truth: Truth | None = None) -> Terms:
@@ -64,39 +57,11 @@ class Distillation(Objective):
         if not self.networks.fine_tuning:
             hint, coarsest, condition = self._hint(coarsest, condition, latent, every)
         logits = model.tiles.finish(coarsest, condition).float()
-        tile = torch.sigmoid(logits[: len(x)])
-
         terms = {"imitation": losses.absolute_error(logits, taught)}
         loss = weights.recon * losses.bernoulli_nll(logits, taught) + weights.sharpness * terms["imitation"]
         if hint is not None:
             terms["hint"] = hint
             loss = loss + _HINT * hint
-        if weights.cycle:
-            terms["cycle"] = self._cycle(tile, target, model.alignment.inverse(shared, y), y)
-            loss = loss + weights.cycle * terms["cycle"]
-        if weights.style:
-            terms["style"] = self.style_targets.difference(x, y, tile, target)
-            loss = loss + weights.style * terms["style"]
-        if weights.target:
-            read = frozen(model.classifier, tile).float()
-            terms["target"] = self._misclassified(F.cross_entropy(read, target, reduction="none"))
-            loss = loss + weights.target * terms["target"]
-        discriminator = self.networks.discriminator
-        if discriminator is not None and weights.realism:
-            scores, _ = discriminator(torch.cat([x, tile.detach()]), torch.cat([y, target]))
-            terms["discriminator"] = losses.discriminator_hinge(scores[: len(x)], scores[len(x) :])
-            drawn_scores, drawn = frozen(discriminator, tile, target)
-            with torch.no_grad():
-                _, wanted = discriminator(taught[: len(x)], target)
-            terms["realism"] = -drawn_scores.float().mean()
-            apart = [F.l1_loss(a.float(), b.float()) for a, b in zip(drawn, wanted, strict=True)]
-            terms["features"] = torch.stack(apart).sum()
-            loss = loss + weights.realism * terms["realism"] + weights.features * terms["features"]
-            loss = loss + terms["discriminator"]
-        elif discriminator is not None and distributed.is_available() and distributed.is_initialized():
-            # Zero, but DistributedDataParallel waits for a gradient of every parameter. Alone it is left out:
-            # it would age the moments of Adam, which then begins with steps five times too large.
-            loss = loss + 0.0 * torch.stack([value.sum() for value in discriminator.parameters()]).sum()
         return {**terms, "loss": loss}
 
     def _hint(self, h: Tensor, condition: Tensor, latent: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

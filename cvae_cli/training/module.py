@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -138,10 +140,16 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         logits = [ema.classify(self.objective.to_input(part.to(self.device))).float().cpu() for part in parts]
         return temperature(torch.cat(logits), data.labels)
 
-    def rounded(self) -> tuple[ConditionalVAE, str]:
-        """The EMA as it is exported; and the fastest precision that practically draws the tiles of fp32."""
+    def exported(self) -> tuple[ConditionalVAE, ModelSpec]:
+        """The EMA as it is exported, and its spec with what is measured only then."""
+        spec = replace(
+            self.recipe.spec, latent_norm=self.latent_norm(), label_temperature=self.label_temperature()
+        )
+        model = copy.deepcopy(self.objective.networks.ema)
+        model.spec = spec  # tiles depend on it
         data = self.validation_images or self.training_images.subset(torch.arange(0))
-        return fit_to_bf16(self.objective.networks.ema, data.images, data.labels)
+        model, auto_precision = fit_to_bf16(model, data.images, data.labels)
+        return model, replace(spec, auto_precision=auto_precision)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log the EMA's terms, as ``val_NAME``, over all validation images."""

@@ -169,7 +169,8 @@ _EPOCHS_OF_FEW, _STEPS_OF_FEW = 16, 80
 _LEAST_SHARE = 0.25
 _PATIENCE = 5
 _TILE_WIDTHS = (512, 4)
-_DISTILLATION_EPOCHS, _DISTILLATION_FINE_TUNING = 40, 0.2
+_DISTILLATION_EPOCHS, _DISTILLATION_FINE_TUNING = 40, 0.5
+_IMITATION = LossWeights(recon=0.25, sharpness=2.5, target=0.0)
 _PRIOR_WORK_EPOCHS = {"mnist": 50}
 """Epochs of the prior work where they were not 30."""
 
@@ -251,12 +252,10 @@ def distilled(recipe: Recipe) -> Recipe:
         epochs=_DISTILLATION_EPOCHS,
         batch_size=2 * recipe.batch_size,
         # The likelihood is content with grey, as it should be where nothing is known; here the teacher knows.
-        loss=LossWeights(recon=0.25, sharpness=2.5, target=0.0),
+        loss=_IMITATION,
+        fine_tuning=_IMITATION,
         # Each pixel is told what it should be: steps may be larger than where networks play each other.
         optimizer=replace(recipe.optimizer, learning_rate=2 * recipe.optimizer.learning_rate),
-        fine_tuning=replace(
-            recipe.loss, recon=0.25, sharpness=2.5, features=20.0, perceptual=0.0, feature_style=0.0
-        ),
         fine_tuning_share=_DISTILLATION_FINE_TUNING,
         patience=0,
         classifier=replace(recipe.classifier, pretrain_epochs=0, pretrain_steps=0, frozen=True),
@@ -279,9 +278,6 @@ def with_pairs(recipe: Recipe) -> Recipe:
         distances=0.0,
     )
     last = recipe.fine_tuning and replace(recipe.fine_tuning, style=0.0, moments=0.0, distances=0.0)
-    if last and recipe.spec.tile_widths:
-        # All but imitation is asked of a student in its last epochs.
-        last = replace(last, cycle=0.0, target=0.4 * last.target, realism=0.4 * last.realism)
     return replace(recipe, loss=loss, fine_tuning=last)
 
 

@@ -8,6 +8,7 @@ import torch
 from helpers import small_recipe
 
 from cvae_cli.data.labelled import LabelledImages
+from cvae_cli.model.vae import ConditionalVAE
 from cvae_cli.training.module import TrainingModule, _mosaic
 from cvae_cli.training.recipes import MNIST
 
@@ -48,3 +49,22 @@ def test_a_picture_has_a_row_per_image() -> None:
     picture = _mosaic(tiles)
     assert picture.shape == (1, 8, 15)
     assert picture[0, ::4, ::5].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_precision_is_judged_by_the_tiles_that_are_drawn_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With latents shrunk as the exported spec says, which it does not know while it trains."""
+    torch.manual_seed(0)
+    module = TrainingModule(small_recipe(MNIST), images(), validation=images())
+    judged = []
+
+    def fit(model: ConditionalVAE, *_: torch.Tensor) -> tuple[ConditionalVAE, str]:
+        judged.append(model.spec.latent_norm)
+        return model, "bf16"
+
+    monkeypatch.setattr("cvae_cli.training.module.fit_to_bf16", fit)
+    model, spec = module.exported()
+    assert judged == [module.latent_norm()]
+    assert (spec.latent_norm, spec.auto_precision) == (judged[0], "bf16")
+    ema = module.objective.networks.ema
+    assert ema.spec.latent_norm is None
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), ema.parameters(), strict=True))
