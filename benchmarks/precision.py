@@ -4,7 +4,7 @@
 
 ``cvae train`` measures the change when it exports, rounds the weights where that makes bfloat16 right, and
 writes what is right into the spec, as ``auto_precision``; ``--write`` does so for weights that were exported
-before there was any. Only training images are read.
+before there was any, and so may change their tensors. Only training images are read.
 """
 
 from __future__ import annotations
@@ -52,21 +52,20 @@ def milliseconds(file: Path, precision: str, data: LabelledImages) -> float:
 
 
 def microseconds_of_decoders(file: Path) -> tuple[float, float]:
-    """For each tile of one batch: by the model's own decoder in fp32, and by that of tiles as in ``auto``."""
-    relabeller = Relabeller(file, device="cpu")
-    model, spec = relabeller.model, relabeller.spec
-    assert model.tiles is not None
+    """For each tile of a usual batch: the model's own decoder in fp32, and that of tiles in ``auto``."""
+    slow, fast = (Relabeller(file, device="cpu", precision=each) for each in ("fp32", "auto"))
+    spec = fast.spec
+    assert fast.model.tiles is not None
     took = []
-    for decoder, images in ((model.decoder, 8), (model.tiles, relabeller.batch_size)):
+    for decoder, images in ((slow.model.decoder, slow.batch_size), (fast.model.tiles, fast.batch_size)):
         y = torch.arange(images * (spec.num_classes - 1)) % spec.num_classes
         z = torch.randn(len(y), spec.latent_dim, generator=torch.Generator().manual_seed(0))
         best = float("inf")
         with torch.inference_mode():
-            for _ in range(20):
+            for _ in range(100):
                 began = time.process_time()
-                for _ in range(320 // images):
-                    decoder(z, y)
-                best = min(best, (time.process_time() - began) / (320 // images) / len(y))
+                decoder(z, y)
+                best = min(best, (time.process_time() - began) / len(y))
         took.append(1e6 * best)
     return took[0], took[1]
 

@@ -63,7 +63,7 @@ class Relabeller:
         self.precision = precision
         self.tiles_precision = in_tiles if model.tiles is not None else precision
         if model.tiles is not None:
-            # Once, as autocast would do it for every batch anew: a product of matrices takes hardly longer.
+            # Once: autocast would convert its weights for every batch anew.
             model.tiles.use(PRECISIONS[in_tiles])
         # Counted in tiles, since an image of a hundred classes is drawn a hundred times. On a CPU core
         # small batches are faster: their feature maps stay in its cache. Those of a decoder of tiles are a

@@ -62,8 +62,9 @@ def right_precision(model: ConditionalVAE, images: Tensor, labels: Tensor) -> st
 def fit_to_bf16(model: ConditionalVAE, images: Tensor, labels: Tensor) -> tuple[ConditionalVAE, str]:
     """Round the weights of a model to what bfloat16 can hold, where that makes bfloat16 right.
 
-    Its tiles in bfloat16 are then those of fp32, but for what is rounded in between. A decoder of tiles, made
-    for bfloat16, is rounded always.
+    Its tiles in bfloat16 are then those of fp32, but for what is rounded in between; and rounding must change
+    no more than that either. Of a model with a decoder of tiles only that one is rounded, as it was made for
+    bfloat16: all else is as it was taught.
 
     Args:
         model: in fp32, on any device; stays as it is.
@@ -71,12 +72,20 @@ def fit_to_bf16(model: ConditionalVAE, images: Tensor, labels: Tensor) -> tuple[
         labels: (N,) int64.
 
     Returns:
-        A rounded copy, and the ``auto_precision`` of its spec.
+        The model or a rounded copy, and the ``auto_precision`` of its spec.
     """
-    every, tiles = (_rounded(model, parts) for parts in (("encoder", "decoder", "tiles"), ("tiles",)))
-    if len(images) and measure_precisions(every, images, labels)["bf16"].is_right:
-        return every, "bf16"
-    return tiles, right_precision(tiles, images, labels) if len(images) else "fp32"
+    if model.tiles is not None:
+        rounded = _rounded(model, ("tiles",))
+        return rounded, right_precision(rounded, images, labels) if len(images) else "fp32"
+    if len(images):
+        rounded = _rounded(model, ("encoder", "decoder"))
+        exact, held = (_tiles(each, images, labels) for each in (model, rounded))
+        if (
+            _difference(exact, held).is_right
+            and _difference(held, _tiles(rounded, images, labels, bf16=True)).is_right
+        ):
+            return rounded, "bf16"
+    return model, "fp32"
 
 
 def _rounded(model: ConditionalVAE, parts: tuple[str, ...]) -> ConditionalVAE:

@@ -120,7 +120,7 @@ class TileDecoder(nn.Module):
     def _factor(self, out: nn.Conv2d) -> None:
         """Split a 3x3 convolution of the pixels into a product of each pixel and one of few channels.
 
-        By its singular values, the largest of which nearly make it up.
+        By its singular values, the largest of which nearly make it up. Further planes say nothing yet.
         """
         assert out.bias is not None
         outputs, inputs = out.weight.shape[:2]
@@ -130,6 +130,7 @@ class TileDecoder(nn.Module):
         )
         kept = min(planes, len(sizes))
         into, kernel = left.new_zeros(planes, inputs), left.new_zeros(outputs, planes, 3, 3)
+        into[kept:].normal_(std=0.1)
         into[:kept] = (left[:, :kept] * sizes[:kept].sqrt()).T
         right = right[:kept] * sizes[:kept, None].sqrt()
         kernel[:, :kept] = right.reshape(kept, outputs, 3, 3).transpose(0, 1)
@@ -150,12 +151,16 @@ class TileDecoder(nn.Module):
 
     def coarsest(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """What :meth:`Decoder.coarsest` makes."""
-        hidden, weight = self.first(z, y), self.start.weight
-        rounded = hidden.to(weight.dtype)
-        h = self.start(rounded)
-        if weight.dtype != torch.float32:
-            # What rounding took from it: of all that is rounded, this would show most.
-            h = h + F.linear((hidden - rounded).to(weight.dtype), weight)
+        weight = self.start.weight
+        if weight.dtype == torch.float32:
+            rounded = self.first(z, y)
+            h = self.start(rounded)
+        else:
+            with torch.autocast(z.device.type, enabled=False):
+                hidden = self.first(z.float(), y)
+            rounded = hidden.to(weight.dtype)
+            # And what rounding took from it: of all that is rounded, this would show most.
+            h = self.start(rounded) + F.linear((hidden - rounded).to(weight.dtype), weight)
         h = h.view(-1, self.side, self.side, self.width).permute(0, 3, 1, 2)  # channels last
         return h, self.condition(rounded)
 

@@ -16,7 +16,7 @@ from cvae_cli.training.objective import Objective, Terms, Truth, other_labels
 from cvae_cli.training.recipe import Recipe
 
 _HINT = 30.0
-"""Weight of the mean absolute error of the coarsest feature maps, beside that of pixels."""
+"""Weight of the mean absolute errors of coarsest feature maps and condition, beside that of pixels."""
 _PRIOR_SHARE = 0.125
 """Samples from the prior, beside the images of a batch: they are drawn, too (``cvae grid``)."""
 

@@ -60,8 +60,11 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self.recipe = recipe
         self.training_images, self.validation_images = training, validation
         self.class_images = training.subset(torch.arange(min(_CLASS_IMAGES, len(training))))
-        self.objective = Distillation(recipe) if recipe.spec.tile_widths else Objective(recipe)
-        self.objective.style_targets.fit(self.class_images.images, self.class_images.labels)
+        if recipe.spec.tile_widths:
+            self.objective: Objective = Distillation(recipe)
+        else:
+            self.objective = Objective(recipe)
+            self.objective.style_targets.fit(self.class_images.images, self.class_images.labels)
         self.terms: dict[str, Tensor] = {}
         self._taught_by: ModelSpec | None = None
         self._pretraining = pretraining

@@ -166,7 +166,8 @@ class Recipe:
     """Other factors for the last epochs, in which the encoder is frozen and the decoder fine-tuned
     (:meth:`cvae_cli.training.objective.Objective.begin_fine_tuning`): a model that keeps the image is then
     made to obey its label, under a looser bound (Ribeiro et al. 2023, "High fidelity image counterfactuals
-    with probabilistic causal models", section 4.3, which keeps the bound as a constraint)."""
+    with probabilistic causal models", section 4.3, which keeps the bound as a constraint). While a decoder of
+    tiles is taught they only end the hints (:mod:`cvae_cli.training.distillation`)."""
     fine_tuning_share: float = 0.4
     """Share of the epochs that are fine-tuning, rounded to whole ones."""
     map_dropout: float = 0.0
@@ -183,7 +184,7 @@ class Recipe:
 
     def fine_tuning_begins(self, epochs: int) -> int:
         """The epoch, counted from 0, with which fine-tuning begins; ``epochs`` if there is none."""
-        return epochs if self.fine_tuning is None else round(epochs * (1 - self.fine_tuning_share))
+        return epochs if self.fine_tuning is None else max(1, round(epochs * (1 - self.fine_tuning_share)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts, as JSON and a checkpoint take them."""

@@ -244,7 +244,7 @@ def distilled(recipe: Recipe) -> Recipe:
     if spec.arch != "compact" or spec.map_carry or spec.canvas_size > LARGEST_UNASKED or spec.image_size % 4:
         raise UserError(
             "--distill is for digits, clothes and grey images of your own of up to "
-            f"{LARGEST_UNASKED}x{LARGEST_UNASKED} pixels, in steps of 4: others are drawn by convolutions."
+            f"{LARGEST_UNASKED}x{LARGEST_UNASKED} pixels, in steps of 4: others have no such decoder."
         )
     return replace(
         recipe,
@@ -253,7 +253,7 @@ def distilled(recipe: Recipe) -> Recipe:
         batch_size=2 * recipe.batch_size,
         # The likelihood is content with grey, as it should be where nothing is known; here the teacher knows.
         loss=_IMITATION,
-        fine_tuning=_IMITATION,
+        fine_tuning=_IMITATION,  # without hints
         # Each pixel is told what it should be: steps may be larger than where networks play each other.
         optimizer=replace(recipe.optimizer, learning_rate=2 * recipe.optimizer.learning_rate),
         fine_tuning_share=_DISTILLATION_FINE_TUNING,

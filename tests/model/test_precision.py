@@ -54,34 +54,57 @@ def test_what_is_right(difference: Difference, right: bool) -> None:
     assert difference.is_right is right
 
 
+def changed(model: ConditionalVAE, rounded: ConditionalVAE) -> set[str]:
+    """Which networks of a model were rounded."""
+    before = model.state_dict()
+    return {
+        name.split(".")[0]
+        for name, value in rounded.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+
+
 def test_all_is_rounded_where_that_makes_bfloat16_right(
     spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    model = ConditionalVAE(replace(spec, tile_widths=(12, 3))).eval()
+    model = ConditionalVAE(spec).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-
-    def changed(rounded: ConditionalVAE) -> set[str]:
-        return {
-            name.split(".")[0]
-            for name, value in rounded.state_dict().items()
-            if not torch.equal(value, before[name])
-        }
-
     rounded, auto = fit_to_bf16(model, *images())
     assert auto == "bf16"
-    assert changed(rounded) == {"encoder", "decoder", "tiles"}
+    assert changed(model, rounded) == {"encoder", "decoder"}
     for part in (rounded.encoder, rounded.decoder):
         assert all(torch.equal(value, value.bfloat16().float()) for value in part.parameters())
-    # Where bfloat16 is wrong all the same, only the decoder of tiles is.
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    # Where bfloat16 is wrong all the same, nothing.
     monkeypatch.setattr(Difference, "is_right", property(lambda found: found.most < 0))
     rounded, auto = fit_to_bf16(model, *images())
     assert auto == "fp32"
-    assert changed(rounded) == {"tiles"}
+    assert changed(model, rounded) == set()
+
+
+def test_nothing_is_rounded_that_rounding_would_change(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = ConditionalVAE(spec).eval()
+    found = iter([Difference(0.5, 99), Difference(0.0, 0)])  # by rounding; by bfloat16 after that
+    monkeypatch.setattr("cvae_cli.model.precision._difference", lambda *_: next(found))
+    rounded, auto = fit_to_bf16(model, *images())
+    assert auto == "fp32"
+    assert changed(model, rounded) == set()
+
+
+def test_beside_a_decoder_of_tiles_all_else_stays_as_it_was_taught(spec: ModelSpec) -> None:
+    torch.manual_seed(0)
+    model = ConditionalVAE(replace(spec, tile_widths=(12, 3))).eval()
+    rounded, auto = fit_to_bf16(model, *images())
+    assert auto == "bf16"
+    assert changed(model, rounded) == {"tiles"}
     assert rounded.tiles is not None
     assert model.tiles is not None
     assert torch.equal(rounded.tiles.first.layer.weight, model.tiles.first.layer.weight)
-    assert changed(model) == set()
+    assert torch.equal(rounded.tiles.pixels.weight, model.tiles.pixels.weight.bfloat16().float())
 
 
 def test_without_images_nothing_is_found_right(spec: ModelSpec) -> None:

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cvae_cli.errors import WeightsError
 from cvae_cli.model.autoencoder import Decoder
 from cvae_cli.model.latent_maps import Latent
-from cvae_cli.model.spec import ModelSpec
+from cvae_cli.model.spec import ImageKind, ModelSpec
 from cvae_cli.model.tile_decoder import TileDecoder
 from cvae_cli.model.vae import ConditionalVAE
 from cvae_cli.training.recipes import MNIST, distilled
@@ -35,10 +35,21 @@ def test_it_draws_the_native_image_on_a_black_canvas(spec: ModelSpec) -> None:
         assert (other - drawn).abs().max() > 1e-3  # the label counts
 
 
+OTHER_SIZES = [
+    ({}, slice(7, 25)),
+    ({"image_size": 32}, slice(5, 27)),
+    ({"image_size": 36, "canvas_size": 48, "widths": (16, 16, 8, 8, 8)}, slice(11, 37)),
+    ({"channels": 3, "kind": ImageKind.PHOTOGRAPHS}, slice(7, 25)),
+]
+"""Changes of the spec, and where the edge of the native image is out of sight."""
+
+
+@pytest.mark.parametrize(("change", "inner"), OTHER_SIZES)
 def test_it_begins_as_the_decoder_that_it_learns_from(
-    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], inner: slice
 ) -> None:
     torch.manual_seed(0)
+    spec = replace(spec, **change)
     decoder = Decoder(replace(spec, latent_maps=(2, 2)))
     tiles = TileDecoder(replace(spec, tile_widths=(12, 8)))  # as many planes as it has channels: exact
     tiles.begin_as(decoder)
@@ -50,21 +61,36 @@ def test_it_begins_as_the_decoder_that_it_learns_from(
     monkeypatch.setattr("cvae_cli.model.tile_decoder._hardswish", torch.nn.functional.silu)
     z, y = torch.randn(5, 6), torch.arange(5)
     with torch.no_grad():
-        wanted, drawn = decoder(z, y), tiles.finish(*decoder.coarsest(z, y))
-        inner = slice(7, 25)  # where the edge of the native image is out of sight
-        torch.testing.assert_close(drawn[..., inner, inner], wanted[..., inner, inner], atol=1e-5, rtol=0)
-        assert wanted[..., inner, inner].std() > 1e-3
+        wanted, drawn = (
+            each[..., inner, inner] for each in (decoder(z, y), tiles.finish(*decoder.coarsest(z, y)))
+        )
+    torch.testing.assert_close(drawn, wanted, atol=1e-5, rtol=0)
+    assert wanted.std() > 1e-3
 
 
-@pytest.mark.parametrize("planes", [3, 20])
-def test_fewer_or_more_planes_than_needed(spec: ModelSpec, planes: int) -> None:
+def test_more_planes_are_nearer_and_as_many_as_channels_are_enough(spec: ModelSpec) -> None:
     torch.manual_seed(0)
     decoder = Decoder(spec)
-    tiles = TileDecoder(replace(spec, tile_widths=(12, planes)))
-    tiles.begin_as(decoder)
+    z, y = torch.randn(5, 6), torch.arange(5)
+    drawn = {}
+    for planes in (1, 3, 8, 20):
+        tiles = TileDecoder(replace(spec, tile_widths=(12, planes)))
+        tiles.begin_as(decoder)
+        with torch.no_grad():
+            drawn[planes] = tiles.finish(*decoder.coarsest(z, y))
+    torch.testing.assert_close(drawn[20], drawn[8])
+    off = [float((drawn[planes] - drawn[8]).abs().mean()) for planes in (1, 3)]
+    assert off[0] > 1.5 * off[1] > 0
+
+
+def test_the_first_layer_stays_in_full_precision_under_autocast(spec: ModelSpec) -> None:
+    torch.manual_seed(0)
+    decoder = TileDecoder(spec).use(torch.bfloat16)
     z, y = torch.randn(5, 6), torch.arange(5)
     with torch.no_grad():
-        assert tiles.finish(*decoder.coarsest(z, y)).isfinite().all()
+        outside = decoder(z, y)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(decoder(z, y), outside, rtol=0, atol=0)
 
 
 def test_it_answers_in_float32_whatever_it_computes_in(spec: ModelSpec) -> None:
