@@ -68,8 +68,8 @@ class Relabeller:
         # Counted in tiles, since an image of a hundred classes is drawn a hundred times. On a CPU core
         # small batches are faster: their feature maps stay in its cache. Those of a decoder of tiles are a
         # fraction as large, and its weights are what has to be fetched.
-        small = 320 if model.tiles is not None and self.tiles_precision == "bf16" else 80
-        tiles = images_at_once(small if self.device.type == "cpu" else 2560, self.spec.canvas_size)
+        on_cpu = 320 if model.tiles is not None and self.tiles_precision == "bf16" else 80
+        tiles = images_at_once(on_cpu if self.device.type == "cpu" else 2560, self.spec.canvas_size)
         self.batch_size = batch_size or max(1, tiles // max(10, self.spec.num_classes))
         self._batches = AdaptiveBatcher(self.batch_size)
         self.model: ConditionalVAE = model.to(memory_format=torch.channels_last).to(self.device)
