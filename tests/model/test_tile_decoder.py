@@ -40,6 +40,11 @@ OTHER_SIZES = [
     ({"image_size": 32}, slice(5, 27)),
     ({"image_size": 36, "canvas_size": 48, "widths": (16, 16, 8, 8, 8)}, slice(11, 37)),
     ({"channels": 3, "kind": ImageKind.PHOTOGRAPHS}, slice(7, 25)),
+    ({"tile_maps": True}, slice(11, 21)),
+    (
+        {"tile_maps": True, "image_size": 36, "canvas_size": 48, "widths": (16, 16, 8, 8, 8)},
+        slice(11, 37),
+    ),
 ]
 """Changes of the spec, and where the edge of the native image is out of sight."""
 
@@ -49,16 +54,22 @@ def test_it_begins_as_the_decoder_that_it_learns_from(
     spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], inner: slice
 ) -> None:
     torch.manual_seed(0)
-    spec = replace(spec, **change)
-    decoder = Decoder(replace(spec, latent_maps=(2, 2)))
+    spec = replace(spec, latent_maps=(2, 2), **change)
+    decoder = Decoder(spec)
+    for latents in decoder.maps:
+        torch.nn.init.normal_(latents.get_submodule("prior").weight, std=0.3)  # type: ignore[arg-type]
     tiles = TileDecoder(replace(spec, tile_widths=(12, 8)))  # as many planes as it has channels: exact
     tiles.begin_as(decoder)
-    # What is left out on purpose: latent maps, the last block, the exact SiLU.
+    # What is left out on purpose: the last block, the exact SiLU, and latent maps where they are not wanted.
+    left_out = [decoder.get_submodule("block1.conv")]
+    if not spec.tile_maps:
+        left_out += [latents.get_submodule("into") for latents in decoder.maps]
     with torch.no_grad():
-        for silent in (*(latents.into for latents in decoder.maps), decoder.get_submodule("block1.conv")):
+        for silent in left_out:
             for value in silent.parameters():
                 value.zero_()
-    monkeypatch.setattr("cvae_cli.model.tile_decoder._hardswish", torch.nn.functional.silu)
+    silu = torch.nn.functional.silu
+    monkeypatch.setattr(torch.nn.functional, "hardswish", lambda h, inplace=False: silu(h))
     z, y = torch.randn(5, 6), torch.arange(5)
     with torch.no_grad():
         wanted, drawn = (
@@ -143,6 +154,9 @@ def test_it_takes_a_fraction_of_the_work_of_the_decoder() -> None:
         ({"tile_widths": (8, 8, 8)}, "tile_widths must be"),
         ({"tile_widths": (8, 2), "latent_maps": (2, 2), "map_carry": 0.5}, "map_carry of 0"),
         ({"tile_widths": (), "auto_precision": "tiles"}, "no tile_widths"),
+        ({"tile_maps": True, "latent_maps": ()}, "tile_maps are for"),
+        ({"tile_maps": True, "tile_widths": ()}, "tile_maps are for"),
+        ({"tile_maps": 1}, "tile_maps must be"),
         ({"auto_precision": "fp8"}, "auto_precision"),
     ],
 )

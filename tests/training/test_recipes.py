@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -88,6 +89,15 @@ def test_few_images_are_learned_in_few_steps() -> None:
     assert (few.epochs * few.min_steps, few.patience > 0) == (1280, True)
     large = recipes.for_images(ImageKind.PHOTOGRAPHS, ("a", "b"), 64, 3, count=100)
     assert large.min_steps == few.min_steps / 4
+
+
+def test_clothes_are_drawn_with_the_means_of_latent_maps_and_digits_without() -> None:
+    assert recipes.distilled(RECIPES["fashion"]).spec.tile_maps
+    assert not recipes.distilled(RECIPES["mnist"]).spec.tile_maps
+    # Models from before there were latent maps have none.
+    plain = RECIPES["fashion"]
+    plain = replace(plain, spec=replace(plain.spec, latent_maps=()))
+    assert not recipes.distilled(plain).spec.tile_maps
 
 
 def test_a_student_of_paired_images_only_imitates() -> None:
