@@ -5,8 +5,8 @@
 First beside a plain script with the same model. Then, in the same run, on a folder of digits (the MNIST
 test set as PNG files) and a folder of photographs (the same digits as a phone would take them: JPEG files
 of 1200x900 pixels): the whole command; each of its stages alone on one core; the prior work's network and
-its whole way; and the memory of runs over 20,000 and over many more images. Prints a table, and draws it
-where asked to.
+its whole way; and the memory and speed of runs over 20,000 and over many more images. Prints a table, and
+draws it where asked to.
 """
 
 from __future__ import annotations

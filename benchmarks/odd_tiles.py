@@ -2,9 +2,9 @@
 
     python benchmarks/odd_tiles.py
 
-Draws the 216 tiles of ``examples/digits`` and compares the mark with a list that was made by eye, before
-any figure was known: ``odd_tiles.csv``, which names tiles that are broken, and others that are slightly
-so, which count neither way. Prints a row for each sign alone, and one for both.
+Draws the 216 tiles of ``examples/digits`` and compares the mark with a list that was made by eye:
+``odd_tiles.csv``, which names tiles that are broken, and others that are slightly so, which count neither
+way. Prints a row for each sign alone, and one for both.
 
 The list belongs to one model: with another, make another. ``--sheet`` writes the tiles, enlarged and
 named, to make one from. ``--random N`` draws N random test tiles instead, each of another image, for

