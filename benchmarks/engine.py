@@ -216,7 +216,7 @@ def many(source: Path, folder: Path, count: int) -> Path:
 
 
 def memory(source: Path, scratch: Path, model: str, count: int, allowed: float) -> None:
-    """Memory and speed of a run that is just long enough for processes, and of one over many more images."""
+    """Memory and speed of a run that is too short for processes, and of one over many more images."""
     some, all_ = (
         relabel(many(source, scratch / f"many-{size}", size), scratch / f"many-{size}-out", model)
         for size in (20_000, count)
