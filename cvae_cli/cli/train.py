@@ -82,7 +82,7 @@ _OUT_VARIABLE = "CVAE_TRAIN_OUT"
     metavar="NAME|FILE",
     shell_complete=completion.models,
     help="Teach a fast decoder of tiles to draw what this model draws; all else of the model stays as it is. "
-    "For digits, clothes and small grey images.",
+    "For digits, clothes, and other small strokes and silhouettes.",
 )
 @click.option(
     "--epochs",

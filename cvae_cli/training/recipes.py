@@ -243,7 +243,7 @@ def distilled(recipe: Recipe) -> Recipe:
     spec = recipe.spec
     if spec.arch != "compact" or spec.map_carry or spec.canvas_size > LARGEST_UNASKED or spec.image_size % 4:
         raise UserError(
-            "--distill is for digits, clothes and grey images of your own of up to "
+            "--distill is for digits, clothes, and strokes and silhouettes of your own of up to "
             f"{LARGEST_UNASKED}x{LARGEST_UNASKED} pixels, in steps of 4: others have no such decoder."
         )
     return replace(
@@ -251,7 +251,7 @@ def distilled(recipe: Recipe) -> Recipe:
         spec=replace(
             spec,
             tile_widths=_TILE_WIDTHS[spec.kind],
-            # Strokes are drawn as well without; the prints of clothes are not.
+            # Clothes came nearer to their teacher with these and a wider hidden layer; strokes do without.
             tile_maps=spec.kind is ImageKind.SILHOUETTES and bool(spec.latent_maps),
         ),
         epochs=_DISTILLATION_EPOCHS,
