@@ -9,7 +9,7 @@ products of matrices, and nearly all is in bfloat16.
 
 from __future__ import annotations
 
-from itertools import pairwise, zip_longest
+from itertools import islice, pairwise, zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +110,7 @@ class TileDecoder(nn.Module):
         # channels. What the last one makes stays so.
         self.ups = nn.ModuleList(nn.Conv2d(inputs, 4 * outputs, 1) for inputs, outputs in pairwise(widths))
         self.blocks = nn.ModuleList(_Block(width, dim) for width in widths[1:-1])
-        # Beside the first two blocks; none where tiles are as good without.
+        # Before the first two blocks, where the spec wants them.
         shapes = zip(widths[1:3], spec.latent_maps if spec.tile_maps else (), strict=False)
         self.maps = nn.ModuleList(_MapMean(width, channels) for width, channels in shapes)
         self.planes = nn.Conv2d(4 * widths[-1], 4 * planes, 1)
@@ -197,7 +197,7 @@ class TileDecoder(nn.Module):
         """From there to what :meth:`forward` returns."""
         before, native = self.margin // 4, self.native // 2
         h = _hardswish(h)
-        for up, block, mean in zip_longest(self.ups[:-1], self.blocks, self.maps):
+        for up, block, mean in zip_longest(islice(self.ups, len(self.blocks)), self.blocks, self.maps):
             h = _in_pixels(up(h))
             if block is self.blocks[-1]:
                 h = h[:, :, before : before + native, before : before + native]
