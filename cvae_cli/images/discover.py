@@ -59,6 +59,11 @@ class ImageRef:
     version: str = ""
 
     @property
+    def place(self) -> tuple[str, str]:
+        """What :attr:`folders` depends on: the same for all images of a folder."""
+        return self.source, os.path.dirname(self.relative)  # noqa: PTH120 - a fifth of the time
+
+    @property
     def folders(self) -> tuple[str, ...]:
         """The folders that the image is in, as far as the user named them, the topmost first.
 

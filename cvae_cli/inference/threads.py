@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from cvae_cli import storage
 
 _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Control groups of Linux, and those of this process."""
+_GPUS = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
+"""There where torch may find a GPU: of NVIDIA, of AMD, of either within Windows."""
 _MEMORY = Path("/proc/meminfo")
 _LIMIT_V1, _USED_V1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
 _CACHED = ("inactive_file", "total_inactive_file")
@@ -46,6 +49,19 @@ def processors() -> int:
         count = os.cpu_count() or 1
     quota = cpu_quota()
     return count if quota is None else min(count, math.ceil(quota))
+
+
+def is_surely_without_gpu(device: str) -> bool:
+    """Whether networks will run on the CPU, as far as that can be told without importing torch.
+
+    On Linux, where a GPU is a file; elsewhere only if the CPU is asked for.
+
+    Args:
+        device: as ``--device``.
+    """
+    return device == "cpu" or (
+        device == "auto" and sys.platform == "linux" and not any(file.exists() for file in _GPUS)
+    )
 
 
 def cpu_quota() -> float | None:

@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cvae_cli import storage
 from cvae_cli.errors import ImageError, LabelError
@@ -98,6 +98,18 @@ def require_class(name: str, classes: tuple[str, ...], *, what: str) -> int:
     return index
 
 
+class _OfFolder(NamedTuple):
+    """What the folders that an image is in say.
+
+    Attributes:
+        label: by the first that is named as a class.
+        near: the class that one of them may be a misspelling of, if there is no label.
+    """
+
+    label: Label | None
+    near: str | None
+
+
 @dataclass(frozen=True)
 class LabelRule:
     """``--labels``: decides each image's label, or leaves it to the classifier.
@@ -157,9 +169,8 @@ class LabelRule:
             drawn = class_index(str(provenance.get("target", "")), self.classes)
             if drawn is not None:
                 return Label(drawn, "provenance")
-        for folder in ref.folders:
-            if (index := class_index(folder, self.classes)) is not None:
-                return Label(index, "folder")
+        if (label := self._by_folder(ref).label) is not None:
+            return label
         if self.source == "folder":
             near = self.near_miss(ref)
             hint = f"; did you mean {near}?" if near else ""
@@ -167,9 +178,28 @@ class LabelRule:
         return None
 
     def near_miss(self, ref: ImageRef) -> str | None:
-        """The class that one of an image's folders may be a misspelling of."""
-        found = (near_class(folder, self.classes) for folder in ref.folders)
-        return next((near for near in found if near), None)
+        """The class that one of an image's folders may be a misspelling of, where none of them names one."""
+        return self._by_folder(ref).near
+
+    def _by_folder(self, ref: ImageRef) -> _OfFolder:
+        """What an image's folders say, looked at once for all images of a folder in a row."""
+        place = ref.place
+        found = self._last.get(place)
+        if found is None:
+            folders = ref.folders
+            indices = (class_index(folder, self.classes) for folder in folders)
+            index = next((index for index in indices if index is not None), None)
+            near = (near_class(folder, self.classes) for folder in folders if index is None)
+            label = None if index is None else Label(index, "folder")
+            found = _OfFolder(label, next(filter(None, near), None))
+            # Of one folder alone: a list may name a million. Another thread's is as good.
+            self._last.clear()
+            self._last[place] = found
+        return found
+
+    @cached_property
+    def _last(self) -> dict[tuple[str, str], _OfFolder]:
+        return {}
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
 """Processes that work for the threads of a run which is long enough to be worth starting them.
 
-Threads hold Python's lock in turns, and wait for it: two of them draw a sixth less than two processes, and
-dozens of them little more than four. But a process takes seconds to start, in which threads draw a thousand
-digits. So each thread gets a process of its own, hands over what it is given as soon as that is ready, and
-does it itself when there is none, or no longer one.
+Threads hold Python's lock in turns, and wait for it: two of them draw a third less than two processes, and
+dozens of them little more than four. But a process takes a second or two to start, most of it for importing
+torch, in which threads draw a thousand digits. So each thread but one gets a process of its own, hands over
+what it is given as soon as that is ready, and does it itself when there is none, or no longer one. The last
+one has this process for itself.
+
+Where it can be seen in time that a run is long, its processes start before torch is imported here: then all
+import it at once, on cores that have nothing else to do.
 """
 
 from __future__ import annotations
@@ -12,28 +16,33 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from itertools import chain, islice
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cvae_cli.errors import ProcessLostWarning
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.output import OutputFolder
-from cvae_cli.inference.threads import free_memory
+from cvae_cli.inference.threads import free_memory, is_surely_without_gpu
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.earlier import FINISHED
 from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.relabelling.worker import Before, Worker
 from cvae_cli.storage import RemotePath
 
+LEAST_EARLY, EACH_EARLY = 3000, 1000
+"""Images in all, and for each process, from which processes start before torch is imported here. On two cores
+they are faster from 2,500 images on."""
 ALONE_SECONDS = 1.0
-"""How long threads work alone."""
+"""Otherwise: how long threads work alone."""
 WORTH = 40
 """Processes are started if there are this many times as many images left as were handed out by then."""
 _MOST_AHEAD, _SLACK = 20_000, 256
@@ -46,43 +55,75 @@ _PATIENCE = 5.0
 """Seconds in which processes are to end by themselves."""
 
 
+_Item = TypeVar("_Item", bound=ImageRef | ImageOutcome)
+
+
 class WorkerProcesses(Executor):
     """Calls methods of a :class:`Worker` in threads, which have it done by processes once these are ready."""
 
-    def __init__(self, worker: Worker, count: int, threads: Executor, *, draws: bool) -> None:
+    def __init__(self, worker: Worker, count: int, *, streamed: bool) -> None:
         """Nothing is started yet.
 
         Args:
             worker: what the threads work with; each process gets one of its own, of the same plan.
-            count: of threads; of processes at most: they share half of the free memory.
-            threads: that many.
-            draws: whether the processes are to load the model.
+            count: of threads. There is a process less, and no more than half of the free memory holds.
+            streamed: whether the images come from another program, so that looking ahead would wait for it.
         """
-        self._worker, self._count, self._threads, self._draws = worker, count, threads, draws
+        self._worker, self._count, self._streamed = worker, count, streamed
+        self._threads: Executor | None = None
+        self._draws = True
         self._processes: list[_Process] = []
         self._unclaimed: list[_Process] = []
         self._of_thread = threading.local()
 
-    def watch(
-        self, items: Iterable[ImageRef | ImageOutcome], *, streamed: bool
-    ) -> Iterator[ImageRef | ImageOutcome]:
-        """The items, while the processes are started when that is worth it.
+    def begin(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """The items, after processes are started if so many are left that this will be worth it.
 
-        It is not as long as all images are those of an object store: threads wait for that as well.
+        To be called before torch is imported here. They count on drawing on the CPU: nothing is started where
+        there may be a GPU.
 
         Args:
-            items: what is to be handed out.
-            streamed: whether they come from another program, so that looking ahead would wait for it.
+            items: what is to be handed out, with nothing of an object store.
         """
+        ahead: list[_Item] = []
+        rest = iter(items)
+        if self._streamed or self._processes or not is_surely_without_gpu(self._worker.device):
+            return rest
+        for number in range(1, self._most() + 1):
+            left, worth = _look_ahead(rest, max(0, max(LEAST_EARLY, EACH_EARLY * number) - len(ahead)))
+            ahead += left
+            if not (worth and self._start(1, imports_torch=True)):
+                break
+        return chain(ahead, rest)
+
+    def work_for(self, threads: Executor, *, draws: bool) -> None:
+        """Say which threads hand out work.
+
+        Args:
+            threads: as many as were announced.
+            draws: whether the processes are to load the model.
+        """
+        self._threads, self._draws = threads, draws
+
+    def watch(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """The items, while the processes are started when that is worth it, unless some were before.
+
+        It is not as long as all images are those of an object store: threads wait for that as well.
+        """
+        if self._processes:
+            yield from items
+            return
         began, count, looked, rest = time.monotonic(), 0, 0, iter(items)
         for item in rest:
             yield item
             if not isinstance(item, ImageRef) or isinstance(item.file, RemotePath):
                 continue
             count += 1
-            if time.monotonic() - began < ALONE_SECONDS or count < (_STREAMED if streamed else 2 * looked):
+            if time.monotonic() - began < ALONE_SECONDS:
                 continue
-            if streamed:
+            if count < (_STREAMED if self._streamed else 2 * looked):
+                continue
+            if self._streamed:
                 break
             looked = count
             left, worth = _look_ahead(rest, min(WORTH * count, _MOST_AHEAD))
@@ -93,23 +134,29 @@ class WorkerProcesses(Executor):
             count += sum(isinstance(each, ImageRef) for each in left)
         else:
             return
-        self.start()
+        self._start(self._most())
         yield from rest
 
-    def start(self) -> None:
-        """Start the processes; threads go on by themselves until they are ready."""
-        worker, memory = self._worker, free_memory()
-        count = self._count
-        if memory is not None:
-            count = min(count, memory // 2 // _MEMORY[self._draws])
-        if count < 2:
-            return
-        plan = pickle.dumps(_Setting(worker.plan, worker.device, worker.batch_size, self._draws))
+    def _most(self) -> int:
+        """How many processes there may be."""
+        memory = free_memory()
+        by_memory = self._count if memory is None else memory // 2 // _MEMORY[self._draws]
+        return min(self._count - 1, by_memory)
+
+    def _start(self, count: int, *, imports_torch: bool = False) -> bool:
+        """Start processes, and say whether all could be; threads go on by themselves until they are ready."""
         # Where none can be started, threads do the work.
         with suppress(OSError, RuntimeError, AssertionError), _without_interrupts():
             for _ in range(count):
-                self._processes.append(_Process(plan))
-        self._unclaimed = list(self._processes)
+                process = _Process(self._setting, imports_torch=imports_torch)
+                self._processes.append(process)
+                self._unclaimed.append(process)
+            return True
+        return False
+
+    def _setting(self) -> bytes:
+        worker = self._worker
+        return pickle.dumps(_Setting(worker.plan, worker.device, worker.batch_size, self._draws))
 
     @property
     def ready(self) -> int:
@@ -118,6 +165,7 @@ class WorkerProcesses(Executor):
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a method of the worker called, in this process or another one."""
+        assert self._threads is not None
         return self._threads.submit(self._do, work, *args, **kwargs)
 
     def _do(self, work: Callable[..., Any], *args: Any) -> Any:
@@ -147,9 +195,10 @@ class WorkerProcesses(Executor):
         return own
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End threads and processes; what was begun is finished."""
+        """End threads and processes; what was begun is finished. It may be called again."""
         try:
-            self._threads.shutdown(wait, cancel_futures=cancel_futures)
+            if self._threads is not None:
+                self._threads.shutdown(wait, cancel_futures=cancel_futures)
         finally:
             for process in self._processes:
                 process.end()
@@ -157,11 +206,9 @@ class WorkerProcesses(Executor):
                 process.join()
 
 
-def _look_ahead(
-    rest: Iterator[ImageRef | ImageOutcome], wanted: int
-) -> tuple[list[ImageRef | ImageOutcome], bool]:
+def _look_ahead(rest: Iterator[_Item], wanted: int) -> tuple[list[_Item], bool]:
     """The next items, and whether there are as many as wanted, about half of them work at least."""
-    left: list[ImageRef | ImageOutcome] = []
+    left: list[_Item] = []
     work = 0
     for item in islice(rest, wanted):
         left.append(item)
@@ -208,13 +255,18 @@ class _Process:
         is_lost: whether it has ended by itself.
     """
 
-    def __init__(self, setting: bytes) -> None:
-        """Start it. Its setting is sent when it asks for it: nothing here waits for it to start."""
+    def __init__(self, setting: Callable[[], bytes], *, imports_torch: bool) -> None:
+        """Start it; nothing here waits for it.
+
+        Args:
+            setting: what it needs to know, asked for and sent when it asks for it.
+            imports_torch: before it does that.
+        """
         # Not a fork: threads that hold locks would be missing in it.
         context = multiprocessing.get_context("spawn")
         self._setting = setting
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, imports_torch), daemon=True)
         self._process.start()
         theirs.close()  # so that what is waited for here fails when the process has ended
         self.is_ready = self.is_lost = False
@@ -226,7 +278,7 @@ class _Process:
                 if self._connection.recv() == _READY:
                     self.is_ready = True
                 else:
-                    self._connection.send_bytes(self._setting)
+                    self._connection.send_bytes(self._setting())
         except (EOFError, OSError):
             self.is_lost = True
         return self.is_ready
@@ -260,12 +312,14 @@ class _Process:
 _HELLO, _READY = "hello", "ready"
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, imports_torch: bool) -> None:
     """Do what the thread at the other end asks for, until it closes the connection or its process ends."""
     # Ctrl-C and what is sent to all processes of a terminal or a job are for the first of them.
     if hasattr(os, "setsid"):
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if imports_torch:
+        import_module("cvae_cli.inference.relabeller")
     with suppress(EOFError, OSError):
         connection.send(_HELLO)
         worker = _make_worker(pickle.loads(connection.recv_bytes()))
@@ -277,6 +331,10 @@ def _serve(connection: Connection) -> None:
             except Exception as error:
                 answer = (False, error)
             connection.send(answer)
+    # All that it wrote is written. To take torch down in order takes half a second, and a run would wait.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _make_worker(setting: _Setting) -> Worker:

@@ -13,10 +13,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from importlib.metadata import version
 from itertools import chain, islice
-from typing import NamedTuple
 
 from cvae_cli import __version__, storage
-from cvae_cli.errors import ImageError, UnreachableError, UserError
+from cvae_cli.errors import ImageError, UnreachableError
 from cvae_cli.images.discover import ImageRef, iter_images
 from cvae_cli.images.listings import SharedListings
 from cvae_cli.images.manifest import Manifest, check_manifest, manifest_name, to_record
@@ -70,28 +69,40 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
     folder.create()
     before = Before(plan)
     worker = Worker(plan, folder, before, device=options.device, batch_size=options.batch_size)
+    workers = options.workers or default_workers()
+    processes = None
+    if _in_processes(options, before):
+        processes = WorkerProcesses(worker, workers, streamed=options.listing is not None)
     try:
+        if processes is not None and not before.has_finished:
+            images = processes.begin(images)
         worker.check()
-    except UserError:
+    except BaseException:
+        if processes is not None:
+            processes.shutdown()
         before.close(changed=False)
         raise
-    return _run(worker, images, options)
+    return _run(worker, images, options, workers, processes)
 
 
-def _run(worker: Worker, images: Iterator[ImageRef], options: RelabelOptions) -> Iterator[ImageOutcome]:
+def _run(
+    worker: Worker,
+    images: Iterator[ImageRef],
+    options: RelabelOptions,
+    workers: int,
+    processes: WorkerProcesses | None,
+) -> Iterator[ImageOutcome]:
     plan = worker.plan
     complete = False
     # Closed before the manifest takes its name, which an earlier one, still open, would bar on Windows.
     with manifest_of(plan, options) as manifest:
         try:
-            workers = options.workers or default_workers()
-            after = None
-            if _in_processes(options, worker.before):
-                after = _Processes(streamed=options.listing is not None)
-            with closing(drawn_by(worker, images, workers, after)) as drawn:
+            with closing(drawn_by(worker, images, workers, processes)) as drawn:
                 yield from _recorded(worker, drawn, manifest, options)
             complete = True
         finally:
+            if processes is not None:
+                processes.shutdown()
             manifest.add(precision=worker.used_precision)
             worker.before.close(complete=complete)
 
@@ -152,13 +163,6 @@ def manifest_of(plan: RelabelPlan, options: RelabelOptions) -> Manifest:
     return Manifest(plan.out / manifest_name(options.shard), run)
 
 
-class _Processes(NamedTuple):
-    """That processes take over from threads if a run takes long."""
-
-    streamed: bool
-    """Whether the images come from another program, one by one."""
-
-
 def _in_processes(options: RelabelOptions, before: Before) -> bool:
     """Whether a long run is to go on in processes: not where threads mostly wait for other machines.
 
@@ -175,23 +179,26 @@ def _in_processes(options: RelabelOptions, before: Before) -> bool:
 
 
 def drawn_by(
-    worker: Worker, images: Iterator[ImageRef], workers: int, after: _Processes | None = None
+    worker: Worker, images: Iterator[ImageRef], workers: int, processes: WorkerProcesses | None = None
 ) -> Generator[ImageOutcome | Rendered, None, None]:
     """Load, draw and write images; in order, what became of them, or is still to be written.
 
     Args:
         worker: what does it.
         images: which ones.
-        workers: threads, or processes.
-        after: processes that take over from threads; ``None`` for none.
+        workers: how many threads.
+        processes: that work for these if the run is long; ``None`` for none.
     """
     items = with_known_outcomes(worker.plan, images, worker.before)
     # As long as all is finished no model is loaded.
     for item in items:
         if isinstance(item, ImageRef):
+            rest: Iterator[ImageRef | ImageOutcome] = chain([item], items)
+            if processes is not None:
+                rest = processes.begin(rest)
             with one_core_per_thread() as initialise:
                 threads = ThreadPoolExecutor(workers, "cvae", initialise)
-                yield from _drawn(worker, chain([item], items), workers, threads, after)
+                yield from _drawn(worker, rest, workers, threads, processes)
             return
         yield item
 
@@ -201,15 +208,16 @@ def _drawn(
     items: Iterator[ImageRef | ImageOutcome],
     workers: int,
     threads: Executor,
-    after: _Processes | None,
+    processes: WorkerProcesses | None,
 ) -> Iterator[ImageOutcome | Rendered]:
     size = worker.relabeller.batch_size
     devices = len(worker.copies)
     on_cpu = worker.relabeller.device.type == "cpu" and devices == 1
     pool = threads
-    if after is not None:
-        pool = processes = WorkerProcesses(worker, workers, threads, draws=on_cpu)
-        items = processes.watch(items, streamed=after.streamed)
+    if processes is not None:
+        pool = processes
+        processes.work_for(threads, draws=on_cpu)
+        items = processes.watch(items)
     gpu = ThreadPoolExecutor(devices, "cvae-draw")
     try:
         if on_cpu:

@@ -26,6 +26,13 @@ def test_which_side_of_the_background_strokes_are_on(level: int, ink: int, dark:
     assert is_dark_on_light(image) is dark
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 3), (2, 3, 1), (28, 28, 1), (5, 4, 3)])
+def test_the_background_is_the_median(shape: tuple[int, int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    assert border_level(pixels).tolist() == np.median(edge, axis=0).tolist()
+
+
 def test_grey_paper_becomes_white_and_its_strokes_black() -> None:
     image = page(level=200)
     image[80:120, 70:80] = 50

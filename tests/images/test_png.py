@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cvae_cli.images import png
 from cvae_cli.images.png import encode_png, provenance_in, read_provenance
 
 PIXELS = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -40,6 +41,16 @@ def test_no_provenance(tmp_path: Path, content: bytes) -> None:
     file.write_bytes(content)
     assert read_provenance(file) is None
     assert read_provenance(tmp_path / "gone.png") is None
+
+
+def test_where_there_is_no_isal_zlib_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8).repeat(4, axis=0)
+    first = encode_png(pixels, {"some": "provenance"})
+    monkeypatch.setattr(png, "isal_zlib", None)
+    second = encode_png(pixels, {"some": "provenance"})
+    for content in (first, second):
+        assert (np.asarray(Image.open(io.BytesIO(content))) == pixels).all()
+        assert provenance_in(io.BytesIO(content)) == {"some": "provenance"}
 
 
 def test_damaged_provenance_does_not_count(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,13 @@ import pytest
 import torch
 
 from cvae_cli.inference import threads
-from cvae_cli.inference.threads import cpu_quota, default_workers, free_memory, one_core_per_thread
+from cvae_cli.inference.threads import (
+    cpu_quota,
+    default_workers,
+    free_memory,
+    is_surely_without_gpu,
+    one_core_per_thread,
+)
 
 
 def test_each_thread_has_one_core_and_the_number_comes_back() -> None:
@@ -39,6 +46,20 @@ def test_a_worker_for_each_processor_that_may_be_used(
     assert default_workers() == workers
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert default_workers() == 2
+
+
+def test_a_gpu_is_a_file_or_may_be_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(threads, "_GPUS", (tmp_path / "one", tmp_path / "other"))
+    assert is_surely_without_gpu("auto")
+    (tmp_path / "other").touch()
+    assert not is_surely_without_gpu("auto")
+    assert not is_surely_without_gpu("cuda:1")
+    assert is_surely_without_gpu("cpu")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    (tmp_path / "other").unlink()
+    assert not is_surely_without_gpu("auto")
+    assert is_surely_without_gpu("cpu")
 
 
 @pytest.mark.parametrize(("quota", "workers"), [(None, 12), (0.5, 2), (2.5, 3), (40.0, 12)])

@@ -55,6 +55,28 @@ def test_short_names_stand_for_classes_of_cifar10() -> None:
     assert LabelRule.parse("auto", photographs).label_of(found("car/x.png")) == Label(1, "folder")
 
 
+def test_images_of_many_folders_in_any_order(tmp_path: Path) -> None:
+    rule = LabelRule.parse("auto", ("cat", "dog"))
+    root = tmp_path / "dog"  # names what is in none of the others
+    places = {"cat": (0, None), "": (1, None), "dgo": (1, None), "cat/dog": (0, None)}
+    paths = {place: f"{place}/a.png".lstrip("/") for place in places}
+    refs = {
+        place: ImageRef(root / path, path, str(root), PurePosixPath("a.png")) for place, path in paths.items()
+    }
+    order = [place for _ in range(3) for place in (*places, *reversed(places), "cat", "cat", "dgo")]
+    for place in order:
+        label, near = places[place]
+        assert rule.label_of(refs[place]) == Label(label, "folder")
+        assert rule.near_miss(refs[place]) == near
+    # The same path below another source, and in a list.
+    other = ImageRef(tmp_path / "x" / "a.png", "a.png", str(tmp_path / "x"), PurePosixPath("a.png"))
+    assert rule.label_of(other) is None
+    assert rule.label_of(refs[""]) == Label(1, "folder")
+    listed = [ImageRef(Path(name), name, "-", PurePosixPath("a.png")) for name in ("catt/a.png", "cat/a.png")]
+    assert [rule.label_of(ref) for ref in listed] == [None, Label(0, "folder")]
+    assert [rule.near_miss(ref) for ref in listed] == ["cat", None]
+
+
 def test_a_folder_that_is_no_class() -> None:
     rule = LabelRule.parse("folder", ("airplane", "truck"))
     for path, says in {

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,26 +38,33 @@ def options(source: Path, out: Path, **changes: object) -> RelabelOptions:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> list[WorkerProcesses]:
-    """Processes are started after the first image, and waited for; those of the test."""
+    """For two threads processes are started after the first image, and waited for; those of the test."""
     started: list[WorkerProcesses] = []
-    start = WorkerProcesses.start
+    start = WorkerProcesses._start
 
-    def start_and_wait(self: WorkerProcesses) -> None:
-        start(self)
-        end = time.monotonic() + 120
-        while not all(process.listen() for process in self._processes):
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        assert self.ready == 2
+    def start_and_wait(self: WorkerProcesses, count: int, **how: bool) -> bool:
+        assert count == 1
+        # Both threads get one, so that nothing is done here that could be done there.
+        assert start(self, 2, **how)
+        wait_for(self)
         started.append(self)
+        return True
 
     monkeypatch.setattr(processes, "ALONE_SECONDS", 0.0)
     monkeypatch.setattr(processes, "WORTH", 1)
     monkeypatch.setattr(processes, "_STREAMED", 1)
     monkeypatch.setattr(processes, "free_memory", lambda: None)
     monkeypatch.setattr(run, "processors", lambda: 2)
-    monkeypatch.setattr(WorkerProcesses, "start", start_and_wait)
+    monkeypatch.setattr(WorkerProcesses, "_start", start_and_wait)
     return started
+
+
+def wait_for(pool: WorkerProcesses) -> None:
+    end = time.monotonic() + 120
+    while not all(process.listen() for process in pool._processes):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert pool.ready == len(pool._processes)
 
 
 def test_processes_make_what_threads_make(
@@ -212,13 +218,13 @@ def test_errors_come_back_as_they_are() -> None:
 
 
 @pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[WorkerProcesses, list[int]]]:
-    """A pool that only counts how often it is started, and its counts."""
+def pool(monkeypatch: pytest.MonkeyPatch) -> tuple[WorkerProcesses, list[int]]:
+    """A pool of two threads that only counts how often it is started, and its counts."""
     starts: list[int] = []
-    monkeypatch.setattr(WorkerProcesses, "start", lambda self: starts.append(1))
+    monkeypatch.setattr(WorkerProcesses, "_start", lambda self, count: starts.append(count))
     monkeypatch.setattr(processes, "ALONE_SECONDS", 0.0)
-    with ThreadPoolExecutor(1) as threads:
-        yield WorkerProcesses(None, 2, threads, draws=True), starts  # type: ignore[arg-type]
+    monkeypatch.setattr(processes, "free_memory", lambda: None)
+    return WorkerProcesses(None, 2, streamed=False), starts  # type: ignore[arg-type]
 
 
 def reference(file: str) -> ImageRef:
@@ -233,7 +239,7 @@ def test_a_short_run_is_left_to_threads(
     pool: tuple[WorkerProcesses, list[int]], count: int, starts: list[int]
 ) -> None:
     items = [FINISHED, *(reference(f"{number}.png") for number in range(count))]
-    assert list(pool[0].watch(items, streamed=False)) == items
+    assert list(pool[0].watch(items)) == items
     assert pool[1] == starts
 
 
@@ -249,12 +255,109 @@ def test_finished_images_are_no_work_and_do_not_decide_for_ever(
             taken += 1
             yield FINISHED if 0 < number <= finished else reference(f"{number}.png")
 
-    watched = pool[0].watch(items(), streamed=False)
+    watched = pool[0].watch(items())
     some = [next(watched), next(watched)]
     # No more are read ahead than decide it.
     assert taken <= 2 + max(16, processes._SLACK + 1)
     assert len([*some, *watched]) == finished + 501
     assert pool[1] == [1]
+
+
+@pytest.mark.parametrize(
+    ("count", "threads", "starts"),
+    [(2999, 9, 0), (3000, 9, 3), (3999, 9, 3), (4000, 9, 4), (20_000, 9, 8), (3000, 2, 1), (9000, 1, 0)],
+)
+def test_processes_start_before_torch_is_imported_where_there_is_enough_for_them(
+    pool: tuple[WorkerProcesses, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    threads: int,
+    starts: int,
+) -> None:
+    early: list[bool] = []
+
+    def start(self: WorkerProcesses, count: int, *, imports_torch: bool = False) -> bool:
+        early.append(imports_torch)
+        return True
+
+    class Anything:
+        device = "auto"
+
+    monkeypatch.setattr(WorkerProcesses, "_start", start)
+    monkeypatch.setattr(processes, "is_surely_without_gpu", lambda device: device == "auto")
+    pool[0]._worker, pool[0]._count = Anything(), threads  # type: ignore[assignment]
+    items = [reference(f"{number}.png") for number in range(count)]
+    assert list(pool[0].begin(items)) == items
+    assert early == [True] * starts
+    # What is finished is no work.
+    assert len(list(pool[0].begin([FINISHED] * 9000))) == 9000
+    Anything.device = "cuda"
+    assert list(pool[0].begin(items)) == items
+    assert early == [True] * starts
+
+
+def test_what_starts_early_makes_what_threads_make(
+    folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = list(relabel(options(folder_of_digits, tmp_path / "one", processes=False)))
+    monkeypatch.setattr(processes, "LEAST_EARLY", 10)
+    monkeypatch.setattr(processes, "EACH_EARLY", 5)
+    monkeypatch.setattr(run, "processors", lambda: 2)
+    steps: list[str] = []
+    begin, check, ask = WorkerProcesses._start, Worker.check, processes._Process.ask
+
+    def start(self: WorkerProcesses, count: int, **how: bool) -> bool:
+        steps.append("start")
+        return begin(self, count, **how)
+
+    def load(self: Worker) -> None:
+        steps.append("load")
+        check(self)
+
+    def hand_over(self: processes._Process, method: str, args: tuple[object, ...]) -> tuple[bool, object]:
+        steps.append("hand over")
+        return ask(self, method, args)
+
+    def work_for(self: WorkerProcesses, *args: Any, **how: bool) -> None:
+        bind(self, *args, **how)
+        wait_for(self)
+
+    bind = WorkerProcesses.work_for
+    monkeypatch.setattr(WorkerProcesses, "_start", start)
+    monkeypatch.setattr(WorkerProcesses, "work_for", work_for)
+    monkeypatch.setattr(Worker, "check", load)
+    monkeypatch.setattr(processes._Process, "ask", hand_over)
+    assert list(relabel(options(folder_of_digits, tmp_path / "two"))) == expected
+    assert steps[:2] == ["start", "load"]
+    assert "hand over" in steps
+    assert tree(tmp_path / "two") == tree(tmp_path / "one")
+
+
+def test_what_started_early_ends_where_nothing_can_be_drawn(
+    folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LEAST_EARLY", 10)
+    monkeypatch.setattr(processes, "EACH_EARLY", 5)
+    monkeypatch.setattr(run, "processors", lambda: 2)
+    pools: list[WorkerProcesses] = []
+    shutdown = WorkerProcesses.shutdown
+
+    def ended(self: WorkerProcesses, *how: bool, **more: bool) -> None:
+        pools.append(self)
+        shutdown(self, *how, **more)
+
+    monkeypatch.setattr(WorkerProcesses, "shutdown", ended)
+    with pytest.raises(errors.UserError, match="fp16"):
+        relabel(options(folder_of_digits, tmp_path / "out", precision="fp16"))
+    # Nor where the run is given up before its first image.
+    jobs = relabel(options(folder_of_digits, tmp_path / "out"))
+    monkeypatch.setattr(run, "drawn_by", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(jobs)
+    for pool in pools:
+        (process,) = pool._processes
+        assert not process._process.is_alive()
+    assert len(pools) == 2
 
 
 def test_images_that_come_one_by_one_are_not_waited_for(pool: tuple[WorkerProcesses, list[int]]) -> None:
@@ -265,7 +368,10 @@ def test_images_that_come_one_by_one_are_not_waited_for(pool: tuple[WorkerProces
             taken.append(number)
             yield reference(f"{number}.png")
 
-    watched = pool[0].watch(items(), streamed=True)
+    pool[0]._streamed = True
+    assert list(pool[0].begin(items())) == list(items())  # not a place to look ahead
+    taken.clear()
+    watched = pool[0].watch(items())
     for number in range(130):
         next(watched)
         assert len(taken) == number + 1
@@ -276,7 +382,7 @@ def test_images_of_other_machines_are_left_to_threads(
     pool: tuple[WorkerProcesses, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = [reference(f"s3://bucket/{number}.png") for number in range(30)]
-    assert list(pool[0].watch(items, streamed=False)) == items
+    assert list(pool[0].watch(items)) == items
     assert pool[1] == []
 
     class Nothing:
@@ -300,18 +406,22 @@ def test_no_more_processes_than_memory_allows(
 ) -> None:
     made: list[int] = []
 
-    def start(setting: bytes) -> None:
+    def start(setting: Callable[[], bytes], *, imports_torch: bool) -> None:
         made.append(1)
         if len(made) == 6:
             raise OSError("no more processes")
 
+    def shutdown(self: WorkerProcesses, *how: bool, **more: bool) -> None:
+        assert self._threads is not None
+        self._threads.shutdown()
+
     monkeypatch.setattr(processes, "_Process", start)
-    monkeypatch.setattr(WorkerProcesses, "shutdown", lambda self, *how, **more: self._threads.shutdown())
+    monkeypatch.setattr(WorkerProcesses, "shutdown", shutdown)
     monkeypatch.setattr(WorkerProcesses, "_own_process", lambda self: None)
     monkeypatch.setattr(processes, "ALONE_SECONDS", 0.0)
     monkeypatch.setattr(processes, "WORTH", 1)
     monkeypatch.setattr(run, "processors", lambda: 8)
-    for number, (memory, count) in enumerate([(None, 6), (5_000_000_000, 3), (2_000_000_000, 0)]):
+    for number, (memory, count) in enumerate([(None, 6), (5_000_000_000, 3), (1_300_000_000, 0)]):
         made.clear()
         monkeypatch.setattr(processes, "free_memory", lambda memory=memory: memory)
         asked = options(folder_of_digits, tmp_path / str(number), workers=8)
@@ -336,7 +446,7 @@ def test_a_long_run_that_is_ended_leaves_no_process(
     group = process.pid
     children: list[int] = []
     end = time.monotonic() + 120
-    while len(children) < 2:
+    while not children:
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.2)
