@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -123,20 +124,36 @@ def draw_row(
         (height, width) or (height, width, 3) uint8.
     """
     side = layout.tile
-    (width, height), (own, *boxes) = boxes_of_row(layout, len(tiles))
-    card = _card(height, width, layout.channels)
+    _, (own, *boxes) = boxes_of_row(layout, len(tiles))
+    card = _background(layout, tuple(name for name, _ in tiles)).copy()
     _paste(card, caption_strip(original.caption, side, bold=True), own.top - CAPTION_HEIGHT, own.left)
     _place(card, scaled(original.pixels, side, layout.channels), own.top, own.left, _OWN_FRAME)
     note = caption_strip(original.note, side, note=True)
     if original.warned:
         note = mark_strip(Mark("doubtful", original.note), side)
     _paste(card, note, own.top + side + 1, own.left)
-    for number, ((name, tile), box) in enumerate(zip(tiles, boxes, strict=True)):
-        _paste(card, caption_strip(name, side), box.top - CAPTION_HEIGHT, box.left)
-        if marks is not None:
-            _paste(card, mark_strip(marks[number], side), box.top + side + 1, box.left)
-        _place(card, scaled(tile.transpose(1, 2, 0), side, layout.channels), box.top, box.left, _FRAME)
+    for mark, box in zip(marks or (), boxes, strict=marks is not None):
+        _paste(card, mark_strip(mark, side), box.top + side + 1, box.left)
+    # All tiles of a line at once: one by one they would take three times as long.
+    for top in sorted({box.top for box in boxes}):
+        line = [number for number, box in enumerate(boxes) if box.top == top]
+        left, step = boxes[line[0]].left, side + _GAP
+        pixels = _enlarged(np.stack([tiles[number][1] for number in line]), layout)
+        places = card[top : top + side, left : left + len(line) * step]
+        places.reshape(side, len(line), step, -1)[:, :, :side] = pixels.swapaxes(0, 1)
     return card[:, :, 0] if layout.channels == 1 else card
+
+
+@lru_cache(maxsize=16)
+def _background(layout: Layout, names: tuple[str, ...]) -> Pixels:
+    """The grid of an image, of which only that and its tiles are missing."""
+    side = layout.tile
+    (width, height), (_, *boxes) = boxes_of_row(layout, len(names))
+    card = _card(height, width, layout.channels)
+    for name, box in zip(names, boxes, strict=True):
+        _paste(card, caption_strip(name, side), box.top - CAPTION_HEIGHT, box.left)
+        _frame(card, box, _FRAME)
+    return card
 
 
 @dataclass(frozen=True)
@@ -203,9 +220,24 @@ def _paste(card: Pixels, pixels: Pixels, y: int, x: int) -> None:
 
 def _place(card: Pixels, pixels: Pixels, y: int, x: int, frame: int) -> None:
     """Paste a tile with a frame of one pixel around it."""
-    height, width = pixels.shape[:2]
-    card[y - 1 : y + height + 1, x - 1 : x + width + 1] = frame
+    _frame(card, Box(x, y, pixels.shape[0]), frame)
     _paste(card, pixels, y, x)
+
+
+def _frame(card: Pixels, box: Box, level: int) -> None:
+    """Fill a box, and one pixel around it."""
+    left, top, side = box
+    card[top - 1 : top + side + 1, left - 1 : left + side + 1] = level
+
+
+def _enlarged(tiles: Pixels, layout: Layout) -> Pixels:
+    """(N, C, H, W) at native size to (N, side, side, channels)."""
+    if tiles.shape[1] != layout.channels:
+        tiles = tiles[:, :1].repeat(layout.channels, axis=1)
+    factor = layout.tile // layout.native
+    pixels = tiles.transpose(0, 2, 3, 1)
+    # Pixels first, rows last: the latter are copied whole.
+    return pixels if factor == 1 else pixels.repeat(factor, axis=2).repeat(factor, axis=1)
 
 
 def scaled(pixels: Pixels, side: int, channels: int) -> Pixels:
@@ -215,7 +247,7 @@ def scaled(pixels: Pixels, side: int, channels: int) -> Pixels:
     height, width = pixels.shape[:2]
     if height == width and side % height == 0:
         factor = side // height
-        return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+        return pixels.repeat(factor, axis=1).repeat(factor, axis=0)
     flat = pixels[:, :, 0] if channels == 1 else pixels
     resized = np.asarray(Image.fromarray(flat).resize((side, side), Image.Resampling.LANCZOS))
     return resized.reshape(side, side, channels)
