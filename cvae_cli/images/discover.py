@@ -61,6 +61,8 @@ class ImageRef:
     @property
     def place(self) -> tuple[str, str]:
         """What :attr:`folders` depends on: the same for all images of a folder."""
+        if isinstance(self.file, RemotePath):
+            return self.source, self.relative.rpartition("/")[0]  # keys may have two slashes in a row
         return self.source, os.path.dirname(self.relative)  # noqa: PTH120 - a fifth of the time
 
     @property

@@ -125,7 +125,9 @@ def draw_row(
     """
     side = layout.tile
     _, (own, *boxes) = boxes_of_row(layout, len(tiles))
-    card = _background(layout, tuple(name for name, _ in tiles)).copy()
+    names = tuple(name for name, _ in tiles)
+    # Those of hundreds of classes are too large to keep.
+    card = _background(layout, names).copy() if len(tiles) <= _COLUMNS else _make_background(layout, names)
     _paste(card, caption_strip(original.caption, side, bold=True), own.top - CAPTION_HEIGHT, own.left)
     _place(card, scaled(original.pixels, side, layout.channels), own.top, own.left, _OWN_FRAME)
     note = caption_strip(original.note, side, note=True)
@@ -138,14 +140,13 @@ def draw_row(
     for top in sorted({box.top for box in boxes}):
         line = [number for number, box in enumerate(boxes) if box.top == top]
         left, step = boxes[line[0]].left, side + _GAP
-        pixels = _enlarged(np.stack([tiles[number][1] for number in line]), layout)
+        pixels = _enlarged([tiles[number][1] for number in line], layout)
         places = card[top : top + side, left : left + len(line) * step]
         places.reshape(side, len(line), step, -1)[:, :, :side] = pixels.swapaxes(0, 1)
     return card[:, :, 0] if layout.channels == 1 else card
 
 
-@lru_cache(maxsize=16)
-def _background(layout: Layout, names: tuple[str, ...]) -> Pixels:
+def _make_background(layout: Layout, names: tuple[str, ...]) -> Pixels:
     """The grid of an image, of which only that and its tiles are missing."""
     side = layout.tile
     (width, height), (_, *boxes) = boxes_of_row(layout, len(names))
@@ -154,6 +155,9 @@ def _background(layout: Layout, names: tuple[str, ...]) -> Pixels:
         _paste(card, caption_strip(name, side), box.top - CAPTION_HEIGHT, box.left)
         _frame(card, box, _FRAME)
     return card
+
+
+_background = lru_cache(maxsize=16)(_make_background)
 
 
 @dataclass(frozen=True)
@@ -230,12 +234,13 @@ def _frame(card: Pixels, box: Box, level: int) -> None:
     card[top - 1 : top + side + 1, left - 1 : left + side + 1] = level
 
 
-def _enlarged(tiles: Pixels, layout: Layout) -> Pixels:
-    """(N, C, H, W) at native size to (N, side, side, channels)."""
-    if tiles.shape[1] != layout.channels:
-        tiles = tiles[:, :1].repeat(layout.channels, axis=1)
+def _enlarged(tiles: Sequence[Pixels], layout: Layout) -> Pixels:
+    """N tiles (C, H, W) to (N, side, side, channels)."""
+    if any(tile.shape != (layout.channels, layout.native, layout.native) for tile in tiles):
+        side, channels = layout.tile, layout.channels
+        return np.stack([scaled(tile.transpose(1, 2, 0), side, channels) for tile in tiles])
     factor = layout.tile // layout.native
-    pixels = tiles.transpose(0, 2, 3, 1)
+    pixels = np.stack(tiles).transpose(0, 2, 3, 1)
     # Pixels first, rows last: the latter are copied whole.
     return pixels if factor == 1 else pixels.repeat(factor, axis=2).repeat(factor, axis=1)
 

@@ -37,9 +37,11 @@ _LINE_LENGTH, _LINE_THICKNESS = 0.9, 0.06
 
 def border_level(pixels: Pixels) -> NDArray[np.float64]:
     """The background: the median of the outermost pixels, per channel."""
-    edge = np.sort(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]), axis=0)
-    # As np.median, which takes four times as long for the border of a small image.
-    return (edge[(len(edge) - 1) // 2].astype(np.float64) + edge[len(edge) // 2]) / 2
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    # As np.median, which takes more than twice as long for the border of a small image.
+    below, above = (len(edge) - 1) // 2, len(edge) // 2
+    edge.partition((below, above), axis=0)
+    return (edge[below].astype(np.float64) + edge[above]) / 2
 
 
 def is_dark_on_light(pixels: Pixels) -> bool:

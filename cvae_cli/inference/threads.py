@@ -51,16 +51,16 @@ def processors() -> int:
     return count if quota is None else min(count, math.ceil(quota))
 
 
-def is_surely_without_gpu(device: str) -> bool:
+def seems_without_gpu(device: str) -> bool:
     """Whether networks will run on the CPU, as far as that can be told without importing torch.
 
-    On Linux, where a GPU is a file; elsewhere only if the CPU is asked for.
+    On Linux, where a GPU is a file, if there is none; elsewhere only if the CPU is asked for.
 
     Args:
         device: as ``--device``.
     """
     return device == "cpu" or (
-        device == "auto" and sys.platform == "linux" and not any(file.exists() for file in _GPUS)
+        device == "auto" and sys.platform == "linux" and not any(map(storage.exists, _GPUS))
     )
 
 

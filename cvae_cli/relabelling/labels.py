@@ -125,6 +125,9 @@ class LabelRule:
     classes: tuple[str, ...]
     label: int | None = None
     table: LabelTable = field(default_factory=lambda: LabelTable())
+    _last: list[tuple[tuple[str, str], _OfFolder]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def parse(cls, rule: str, classes: tuple[str, ...]) -> LabelRule:
@@ -184,22 +187,18 @@ class LabelRule:
     def _by_folder(self, ref: ImageRef) -> _OfFolder:
         """What an image's folders say, looked at once for all images of a folder in a row."""
         place = ref.place
-        found = self._last.get(place)
-        if found is None:
-            folders = ref.folders
-            indices = (class_index(folder, self.classes) for folder in folders)
-            index = next((index for index in indices if index is not None), None)
-            near = (near_class(folder, self.classes) for folder in folders if index is None)
-            label = None if index is None else Label(index, "folder")
-            found = _OfFolder(label, next(filter(None, near), None))
-            # Of one folder alone: a list may name a million. Another thread's is as good.
-            self._last.clear()
-            self._last[place] = found
+        for known, found in self._last:
+            if known == place:
+                return found
+        folders = ref.folders
+        indices = (class_index(folder, self.classes) for folder in folders)
+        index = next((index for index in indices if index is not None), None)
+        near = (near_class(folder, self.classes) for folder in folders if index is None)
+        label = None if index is None else Label(index, "folder")
+        found = _OfFolder(label, next(filter(None, near), None))
+        # Of one folder alone, since a list may name a million. Threads may do this for each other.
+        self._last[:] = [(place, found)]
         return found
-
-    @cached_property
-    def _last(self) -> dict[tuple[str, str], _OfFolder]:
-        return {}
 
 
 @dataclass(frozen=True)

@@ -12,32 +12,34 @@ import it at once, on cores that have nothing else to do.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from itertools import chain, islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from cvae_cli.errors import ProcessLostWarning
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.output import OutputFolder
-from cvae_cli.inference.threads import free_memory, is_surely_without_gpu
+from cvae_cli.inference.threads import free_memory, seems_without_gpu
 from cvae_cli.outcomes import ImageOutcome
 from cvae_cli.relabelling.earlier import FINISHED
 from cvae_cli.relabelling.plan import RelabelPlan
 from cvae_cli.relabelling.worker import Before, Worker
 from cvae_cli.storage import RemotePath
 
+EARLY_SECONDS = 0.3
+"""How long images are looked for before torch is imported here: a slow disk must not hold up the run."""
 LEAST_EARLY, EACH_EARLY = 3000, 1000
 """Images in all, and for each process, from which processes start before torch is imported here. On two cores
 they are faster from 2,500 images on."""
@@ -72,6 +74,8 @@ class WorkerProcesses(Executor):
         self._worker, self._count, self._streamed = worker, count, streamed
         self._threads: Executor | None = None
         self._draws = True
+        self._setting: bytes | None = None
+        self._setting_lock = threading.Lock()
         self._processes: list[_Process] = []
         self._unclaimed: list[_Process] = []
         self._of_thread = threading.local()
@@ -79,18 +83,20 @@ class WorkerProcesses(Executor):
     def begin(self, items: Iterable[_Item]) -> Iterator[_Item]:
         """The items, after processes are started if so many are left that this will be worth it.
 
-        To be called before torch is imported here. They count on drawing on the CPU: nothing is started where
-        there may be a GPU.
+        To be called once, before torch is imported here. They count on drawing on the CPU: nothing is started
+        where there may be a GPU. Where images are slow, more of them may come later (:meth:`watch`).
 
         Args:
             items: what is to be handed out, with nothing of an object store.
         """
         ahead: list[_Item] = []
         rest = iter(items)
-        if self._streamed or self._processes or not is_surely_without_gpu(self._worker.device):
+        if self._streamed or not seems_without_gpu(self._worker.device):
             return rest
-        for number in range(1, self._most() + 1):
-            left, worth = _look_ahead(rest, max(0, max(LEAST_EARLY, EACH_EARLY * number) - len(ahead)))
+        until = time.monotonic() + EARLY_SECONDS
+        for number in range(1, self._most_more() + 1):
+            wanted = max(LEAST_EARLY, EACH_EARLY * number) - len(ahead)
+            left, worth = _look_ahead(rest, max(0, wanted), until=until)
             ahead += left
             if not (worth and self._start(1, imports_torch=True)):
                 break
@@ -106,17 +112,17 @@ class WorkerProcesses(Executor):
         self._threads, self._draws = threads, draws
 
     def watch(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        """The items, while the processes are started when that is worth it, unless some were before.
+        """The items, while the processes that are missing are started when that is worth it.
 
         It is not as long as all images are those of an object store: threads wait for that as well.
         """
-        if self._processes:
+        if len(self._processes) >= self._count - 1:
             yield from items
             return
         began, count, looked, rest = time.monotonic(), 0, 0, iter(items)
         for item in rest:
             yield item
-            if not isinstance(item, ImageRef) or isinstance(item.file, RemotePath):
+            if not _is_work(item) or isinstance(item.file, RemotePath):
                 continue
             count += 1
             if time.monotonic() - began < ALONE_SECONDS:
@@ -131,32 +137,38 @@ class WorkerProcesses(Executor):
                 rest = chain(left, rest)
                 break
             yield from left
-            count += sum(isinstance(each, ImageRef) for each in left)
+            count += sum(map(_is_work, left))
         else:
             return
-        self._start(self._most())
+        self._start(self._most_more())
         yield from rest
 
-    def _most(self) -> int:
-        """How many processes there may be."""
+    def _most_more(self) -> int:
+        """How many more processes there may be."""
         memory = free_memory()
         by_memory = self._count if memory is None else memory // 2 // _MEMORY[self._draws]
-        return min(self._count - 1, by_memory)
+        return min(self._count - 1 - len(self._processes), by_memory)
 
     def _start(self, count: int, *, imports_torch: bool = False) -> bool:
         """Start processes, and say whether all could be; threads go on by themselves until they are ready."""
         # Where none can be started, threads do the work.
         with suppress(OSError, RuntimeError, AssertionError), _without_interrupts():
             for _ in range(count):
-                process = _Process(self._setting, imports_torch=imports_torch)
+                process = _Process(imports_torch=imports_torch)
                 self._processes.append(process)
                 self._unclaimed.append(process)
             return True
         return False
 
-    def _setting(self) -> bytes:
-        worker = self._worker
-        return pickle.dumps(_Setting(worker.plan, worker.device, worker.batch_size, self._draws))
+    def setting(self) -> bytes:
+        """What a process needs to know, pickled once: a table of labels may be large."""
+        with self._setting_lock:
+            if self._setting is None:
+                worker = self._worker
+                self._setting = pickle.dumps(
+                    _Setting(worker.plan, worker.device, worker.batch_size, self._draws)
+                )
+            return self._setting
 
     @property
     def ready(self) -> int:
@@ -170,7 +182,7 @@ class WorkerProcesses(Executor):
 
     def _do(self, work: Callable[..., Any], *args: Any) -> Any:
         process = self._own_process()
-        if process is None or not process.listen():
+        if process is None or not process.listen(self.setting):
             return work(*args)
         try:
             done, result = process.ask(work.__name__, args)
@@ -206,14 +218,24 @@ class WorkerProcesses(Executor):
                 process.join()
 
 
-def _look_ahead(rest: Iterator[_Item], wanted: int) -> tuple[list[_Item], bool]:
-    """The next items, and whether there are as many as wanted, about half of them work at least."""
+def _is_work(item: ImageRef | ImageOutcome) -> TypeGuard[ImageRef]:
+    return isinstance(item, ImageRef) and not item.passed_over and not item.problem
+
+
+def _look_ahead(rest: Iterator[_Item], wanted: int, *, until: float = math.inf) -> tuple[list[_Item], bool]:
+    """The next items, and whether there are as many as wanted, about half of them work at least.
+
+    Args:
+        rest: where they come from.
+        wanted: how many.
+        until: when ``time.monotonic`` is past this, they are not there.
+    """
     left: list[_Item] = []
     work = 0
     for item in islice(rest, wanted):
         left.append(item)
-        work += isinstance(item, ImageRef)
-        if len(left) - work > work + _SLACK:
+        work += _is_work(item)
+        if len(left) - work > work + _SLACK or time.monotonic() > until:
             return left, False
     return left, len(left) == wanted and 2 * work >= wanted
 
@@ -231,6 +253,8 @@ def _without_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    # With the first process it would start this one, and then let Ctrl-C through again.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -255,30 +279,32 @@ class _Process:
         is_lost: whether it has ended by itself.
     """
 
-    def __init__(self, setting: Callable[[], bytes], *, imports_torch: bool) -> None:
+    def __init__(self, *, imports_torch: bool) -> None:
         """Start it; nothing here waits for it.
 
         Args:
-            setting: what it needs to know, asked for and sent when it asks for it.
-            imports_torch: before it does that.
+            imports_torch: before it asks for its setting.
         """
         # Not a fork: threads that hold locks would be missing in it.
         context = multiprocessing.get_context("spawn")
-        self._setting = setting
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, imports_torch), daemon=True)
         self._process.start()
         theirs.close()  # so that what is waited for here fails when the process has ended
         self.is_ready = self.is_lost = False
 
-    def listen(self) -> bool:
-        """Whether it takes work, after all that it has said."""
+    def listen(self, setting: Callable[[], bytes]) -> bool:
+        """Whether it takes work, after all that it has said.
+
+        Args:
+            setting: what it needs to know; sent when it asks for it.
+        """
         try:
             while not self.is_ready and not self.is_lost and self._connection.poll():
                 if self._connection.recv() == _READY:
                     self.is_ready = True
                 else:
-                    self._connection.send_bytes(self._setting())
+                    self._connection.send_bytes(setting())
         except (EOFError, OSError):
             self.is_lost = True
         return self.is_ready
@@ -319,7 +345,7 @@ def _serve(connection: Connection, imports_torch: bool) -> None:
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if imports_torch:
-        import_module("cvae_cli.inference.relabeller")
+        import cvae_cli.inference.relabeller  # noqa: F401
     with suppress(EOFError, OSError):
         connection.send(_HELLO)
         worker = _make_worker(pickle.loads(connection.recv_bytes()))
@@ -332,8 +358,6 @@ def _serve(connection: Connection, imports_torch: bool) -> None:
                 answer = (False, error)
             connection.send(answer)
     # All that it wrote is written. To take torch down in order takes half a second, and a run would wait.
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(0)
 
 

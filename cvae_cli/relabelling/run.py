@@ -8,9 +8,10 @@ memory does not grow with their number, and outcomes come in the order in which 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from itertools import chain, islice
 
@@ -82,7 +83,11 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
             processes.shutdown()
         before.close(changed=False)
         raise
-    return _run(worker, images, options, workers, processes)
+    outcomes = _run(worker, images, options, workers, processes)
+    if processes is not None:
+        # Where it is dropped before its first outcome, none of its own code runs.
+        weakref.finalize(outcomes, processes.shutdown)
+    return outcomes
 
 
 def _run(
@@ -95,16 +100,24 @@ def _run(
     plan = worker.plan
     complete = False
     # Closed before the manifest takes its name, which an earlier one, still open, would bar on Windows.
-    with manifest_of(plan, options) as manifest:
+    with _ended(processes), manifest_of(plan, options) as manifest:
         try:
             with closing(drawn_by(worker, images, workers, processes)) as drawn:
                 yield from _recorded(worker, drawn, manifest, options)
             complete = True
         finally:
-            if processes is not None:
-                processes.shutdown()
             manifest.add(precision=worker.used_precision)
             worker.before.close(complete=complete)
+
+
+@contextmanager
+def _ended(processes: WorkerProcesses | None) -> Iterator[None]:
+    """End processes, if there are any, after all."""
+    try:
+        yield
+    finally:
+        if processes is not None:
+            processes.shutdown()
 
 
 def _recorded(
@@ -194,8 +207,8 @@ def drawn_by(
     for item in items:
         if isinstance(item, ImageRef):
             rest: Iterator[ImageRef | ImageOutcome] = chain([item], items)
-            if processes is not None:
-                rest = processes.begin(rest)
+            if processes is not None and worker.before.has_finished:
+                rest = processes.begin(rest)  # torch has not been needed so far
             with one_core_per_thread() as initialise:
                 threads = ThreadPoolExecutor(workers, "cvae", initialise)
                 yield from _drawn(worker, rest, workers, threads, processes)

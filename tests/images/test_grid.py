@@ -87,6 +87,16 @@ def test_tiles_are_scaled_by_nearest_neighbour() -> None:
     assert len(found) == 2
 
 
+def test_tiles_of_other_sizes_are_scaled_too() -> None:
+    random = np.random.default_rng(0).integers(0, 256, (1, 28, 28), np.uint8)
+    tiles = [("x", random), ("y", random.repeat(3, axis=1).repeat(3, axis=2)), ("z", tile(1, 32, 3))]
+    picture = draw_row(Layout(28, 1), Original(tile(0).transpose(1, 2, 0), "x"), tiles)
+    side = 14 + 84 + 24
+    first, second = (picture[36 : 36 + 84, x : x + 84] for x in (side, side + 92))
+    assert np.array_equal(first, random[0].repeat(3, axis=0).repeat(3, axis=1))
+    assert np.array_equal(second, first)
+
+
 @pytest.mark.parametrize("name", ["x" * 500, "  spaced \n name ", "ünïcödé", "", "\u0301"])
 def test_any_class_name_fits(name: str) -> None:
     picture = draw_row(Layout(28, 1), Original(tile(0).transpose(1, 2, 0), name, name), [(name, tile(1))])

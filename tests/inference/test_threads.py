@@ -14,8 +14,8 @@ from cvae_cli.inference.threads import (
     cpu_quota,
     default_workers,
     free_memory,
-    is_surely_without_gpu,
     one_core_per_thread,
+    seems_without_gpu,
 )
 
 
@@ -51,15 +51,15 @@ def test_a_worker_for_each_processor_that_may_be_used(
 def test_a_gpu_is_a_file_or_may_be_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(threads, "_GPUS", (tmp_path / "one", tmp_path / "other"))
-    assert is_surely_without_gpu("auto")
+    assert seems_without_gpu("auto")
     (tmp_path / "other").touch()
-    assert not is_surely_without_gpu("auto")
-    assert not is_surely_without_gpu("cuda:1")
-    assert is_surely_without_gpu("cpu")
+    assert not seems_without_gpu("auto")
+    assert not seems_without_gpu("cuda:1")
+    assert seems_without_gpu("cpu")
     monkeypatch.setattr(sys, "platform", "darwin")
     (tmp_path / "other").unlink()
-    assert not is_surely_without_gpu("auto")
-    assert is_surely_without_gpu("cpu")
+    assert not seems_without_gpu("auto")
+    assert seems_without_gpu("cpu")
 
 
 @pytest.mark.parametrize(("quota", "workers"), [(None, 12), (0.5, 2), (2.5, 3), (40.0, 12)])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cvae_cli import storage
 from cvae_cli.errors import ImageError, LabelError
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.relabelling.labels import (
@@ -72,6 +73,11 @@ def test_images_of_many_folders_in_any_order(tmp_path: Path) -> None:
     other = ImageRef(tmp_path / "x" / "a.png", "a.png", str(tmp_path / "x"), PurePosixPath("a.png"))
     assert rule.label_of(other) is None
     assert rule.label_of(refs[""]) == Label(1, "folder")
+    # Keys of an object store may have two slashes in a row.
+    stored = LabelRule.parse("auto", ("cat", "bucket"))
+    urls = [f"s3://bucket/{key}" for key in ("cat/x.png", "cat//y.png", "cat/z.png")]
+    keys = [ImageRef(storage.locate(url), url, "-", PurePosixPath("x")) for url in urls]
+    assert [stored.label_of(ref) for ref in keys] == [Label(index, "folder") for index in (0, 1, 0)]
     listed = [ImageRef(Path(name), name, "-", PurePosixPath("a.png")) for name in ("catt/a.png", "cat/a.png")]
     assert [rule.label_of(ref) for ref in listed] == [None, Label(0, "folder")]
     assert [rule.near_miss(ref) for ref in listed] == ["cat", None]

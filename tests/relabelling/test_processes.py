@@ -61,7 +61,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> list[WorkerProcesses]:
 
 def wait_for(pool: WorkerProcesses) -> None:
     end = time.monotonic() + 120
-    while not all(process.listen() for process in pool._processes):
+    while not all(process.listen(pool.setting) for process in pool._processes):
         assert time.monotonic() < end
         time.sleep(0.01)
     assert pool.ready == len(pool._processes)
@@ -284,7 +284,7 @@ def test_processes_start_before_torch_is_imported_where_there_is_enough_for_them
         device = "auto"
 
     monkeypatch.setattr(WorkerProcesses, "_start", start)
-    monkeypatch.setattr(processes, "is_surely_without_gpu", lambda device: device == "auto")
+    monkeypatch.setattr(processes, "seems_without_gpu", lambda device: device == "auto")
     pool[0]._worker, pool[0]._count = Anything(), threads  # type: ignore[assignment]
     items = [reference(f"{number}.png") for number in range(count)]
     assert list(pool[0].begin(items)) == items
@@ -302,6 +302,8 @@ def test_what_starts_early_makes_what_threads_make(
     expected = list(relabel(options(folder_of_digits, tmp_path / "one", processes=False)))
     monkeypatch.setattr(processes, "LEAST_EARLY", 10)
     monkeypatch.setattr(processes, "EACH_EARLY", 5)
+    monkeypatch.setattr(processes, "EARLY_SECONDS", 60)
+    monkeypatch.setattr(processes, "free_memory", lambda: None)
     monkeypatch.setattr(run, "processors", lambda: 2)
     steps: list[str] = []
     begin, check, ask = WorkerProcesses._start, Worker.check, processes._Process.ask
@@ -338,6 +340,8 @@ def test_what_started_early_ends_where_nothing_can_be_drawn(
 ) -> None:
     monkeypatch.setattr(processes, "LEAST_EARLY", 10)
     monkeypatch.setattr(processes, "EACH_EARLY", 5)
+    monkeypatch.setattr(processes, "EARLY_SECONDS", 60)
+    monkeypatch.setattr(processes, "free_memory", lambda: None)
     monkeypatch.setattr(run, "processors", lambda: 2)
     pools: list[WorkerProcesses] = []
     shutdown = WorkerProcesses.shutdown
@@ -349,15 +353,99 @@ def test_what_started_early_ends_where_nothing_can_be_drawn(
     monkeypatch.setattr(WorkerProcesses, "shutdown", ended)
     with pytest.raises(errors.UserError, match="fp16"):
         relabel(options(folder_of_digits, tmp_path / "out", precision="fp16"))
-    # Nor where the run is given up before its first image.
+    # Nor where the run is given up before its first image,
     jobs = relabel(options(folder_of_digits, tmp_path / "out"))
     monkeypatch.setattr(run, "drawn_by", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(jobs)
+    # before its manifest,
+    jobs = relabel(options(folder_of_digits, tmp_path / "out"))
+    monkeypatch.setattr(run, "manifest_of", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(jobs)
+    # or before it has begun.
+    relabel(options(folder_of_digits, tmp_path / "out")).close()  # type: ignore[attr-defined]
     for pool in pools:
         (process,) = pool._processes
         assert not process._process.is_alive()
-    assert len(pools) == 2
+    assert len(set(map(id, pools))) == 4
+
+
+def test_no_more_is_looked_at_in_advance_than_a_slow_disk_allows(
+    pool: tuple[WorkerProcesses, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    class Anything:
+        device = "cpu"
+
+    def items() -> Iterator[ImageRef]:
+        for number in range(40):
+            taken.append(number)
+            time.sleep(0.01)
+            yield reference(f"{number}.png")
+
+    pool[0]._worker = Anything()  # type: ignore[assignment]
+    monkeypatch.setattr(processes, "LEAST_EARLY", 30)
+    monkeypatch.setattr(processes, "EARLY_SECONDS", 0.05)
+    rest = pool[0].begin(items())
+    assert 0 < len(taken) < 20
+    assert pool[1] == []
+    assert len(list(rest)) == 40
+
+
+def test_where_images_are_slow_the_missing_processes_come_later(
+    pool: tuple[WorkerProcesses, list[int]],
+) -> None:
+    pool[0]._count = 9
+    pool[0]._processes = [object()] * 3  # type: ignore[list-item]
+    items = [reference(f"{number}.png") for number in range(90)]
+    assert list(pool[0].watch(items)) == items
+    assert pool[1] == [5]
+    pool[0]._processes *= 3
+    assert list(pool[0].watch(items)) == items
+    assert pool[1] == [5]
+
+
+def test_what_is_not_read_is_no_work(pool: tuple[WorkerProcesses, list[int]]) -> None:
+    passed = [replace(reference(f"{number}.heic"), passed_over="no") for number in range(90)]
+    broken = [replace(reference(f"{number}.png"), problem="no") for number in range(90)]
+    items = [reference("0.png"), *passed, *broken]
+    assert list(pool[0].watch(items)) == items
+    assert pool[1] == []
+
+
+@pytest.mark.long
+def test_torch_is_not_imported_before_early_processes_start(folder_of_digits: Path, tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from cvae_cli.relabelling import processes, run
+from cvae_cli.relabelling.options import RelabelOptions
+
+def start(self, *, imports_torch):
+    print(imports_torch, "torch" in sys.modules)
+    raise OSError
+
+processes._Process.__init__ = start
+processes.LEAST_EARLY = processes.EACH_EARLY = 3
+processes.EARLY_SECONDS = 60
+processes.free_memory = lambda: None
+run.processors = lambda: 8
+run.default_workers = lambda: 8
+options = RelabelOptions(sources=(Path(sys.argv[1]),), out=Path(sys.argv[2]), device="cpu", processes=True)
+jobs = run.relabel(options)
+print("torch" in sys.modules, next(jobs).status)
+jobs.close()
+"""
+    command = [sys.executable, "-c", script, str(folder_of_digits), str(tmp_path / "out")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    # One that cannot be started is not tried again and again.
+    assert said.splitlines() == ["True False", "True done"]
+    # Where some are finished, it is imported for the first that is not.
+    next(folder_of_digits.rglob("d9.png")).touch()
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said.splitlines()[-1] == "False skipped"
 
 
 def test_images_that_come_one_by_one_are_not_waited_for(pool: tuple[WorkerProcesses, list[int]]) -> None:
@@ -406,7 +494,7 @@ def test_no_more_processes_than_memory_allows(
 ) -> None:
     made: list[int] = []
 
-    def start(setting: Callable[[], bytes], *, imports_torch: bool) -> None:
+    def start(*, imports_torch: bool) -> None:
         made.append(1)
         if len(made) == 6:
             raise OSError("no more processes")
@@ -433,8 +521,9 @@ def test_no_more_processes_than_memory_allows(
 @needs_proc
 @pytest.mark.skipif(processors() < 2, reason="one processor")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 6.0])  # while the process starts, and while it draws
 def test_a_long_run_that_is_ended_leaves_no_process(
-    digit: Callable[[int], np.ndarray], tmp_path: Path, number: signal.Signals
+    digit: Callable[[int], np.ndarray], tmp_path: Path, number: signal.Signals, seconds: float
 ) -> None:
     source, out = tmp_path / "imgs", tmp_path / "out"
     source.mkdir()
@@ -449,9 +538,9 @@ def test_a_long_run_that_is_ended_leaves_no_process(
     while not children:
         assert process.poll() is None
         assert time.monotonic() < end
-        time.sleep(0.2)
+        time.sleep(0.01)
         children = spawned(process.pid)
-    time.sleep(6.0)  # until they draw
+    time.sleep(seconds)
     assert process.poll() is None
     if number == signal.SIGINT:
         os.killpg(group, number)  # as a terminal does
@@ -464,8 +553,8 @@ def test_a_long_run_that_is_ended_leaves_no_process(
         assert time.monotonic() < end + 30
         time.sleep(0.1)
     pictures = [name for name in tree(out) if not Path(name).name.startswith(".")]
-    assert pictures
-    if number != signal.SIGKILL:
+    assert pictures or seconds < 6
+    if number != signal.SIGKILL and pictures:
         done = [line for line in manifest_lines(out) if line["status"] == "done"]
         # What was in flight is written; its outcomes are those of the next run.
         assert 0 < len(done) <= len(pictures)
