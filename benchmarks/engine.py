@@ -57,8 +57,6 @@ class Whole:
     """Until the first picture was there."""
     peak: int
     """Bytes of memory."""
-    cpu: float
-    """Seconds of all its threads together."""
 
 
 def begin(source: Path, out: Path, model: str) -> subprocess.Popen[bytes]:
@@ -79,12 +77,11 @@ def relabel(source: Path, out: Path, model: str) -> Whole:
             first = time.monotonic() - began
         if time.monotonic() > looked + 1.0:
             peak, looked = max(peak, memory_of(process.pid)), time.monotonic()
-        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        ended, status = os.waitpid(process.pid, os.WNOHANG)
         time.sleep(0.0 if ended else 0.02 if first else 0.005)
     if status:
         sys.exit(f"cvae relabel ended with {os.waitstatus_to_exitcode(status)}")
-    seconds = time.monotonic() - began
-    return Whole(seconds, first or float("nan"), peak, usage.ru_utime + usage.ru_stime)
+    return Whole(time.monotonic() - began, first or float("nan"), peak)
 
 
 def memory_of(process: int) -> int:
@@ -363,8 +360,6 @@ def main() -> None:
                 print(f"{1000 * together[stage]:.2f} ms with all cores at it")
             print(f"  of what that allows     {steady / alone:8.0%} (on {cores} cores {alone:.0f} images/s)")
             print(f"  with all cores at it    {steady / bound:8.0%} ({bound:.0f} images/s)")
-            busy = (run.cpu - start.cpu) / (run.seconds - start.seconds) / cores
-            print(f"  cores busy              {busy:8.0%}")
             print(f"  peak memory             {run.peak / 1e6:8.0f} MB")
         if arguments.plot:
             plot(rows, shares, arguments.plot)

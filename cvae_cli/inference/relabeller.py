@@ -66,8 +66,8 @@ class Relabeller:
             # Once: autocast would convert its weights for every batch anew.
             model.tiles.use(PRECISIONS[in_tiles])
         # Counted in tiles, since an image of a hundred classes is drawn a hundred times. On a CPU core
-        # small batches are faster: their feature maps, half as large in 16 bits, stay in its cache. Those of a
-        # decoder of tiles are a fraction of that, and its weights are what has to be fetched.
+        # small batches are faster: their feature maps, half as large in 16 bits, stay in its cache. Those of
+        # a decoder of tiles are a fraction of that, and its weights are what has to be fetched.
         on_cpu = 160 if self.precision == "bf16" else 80
         if model.tiles is not None and self.tiles_precision == "bf16":
             on_cpu = 320

@@ -36,7 +36,7 @@ class RelabelOptions:
         overwrite: do finished images again.
         shard: this process's part: index from 1, and the number of parts.
         dry_run: only say what would be written.
-        processes: let processes take over from threads in a run that takes long. They import the script that
+        processes: let processes work for the threads of a run that takes long. They import the script that
             began it: it has to be guarded by ``if __name__ == "__main__"``.
     """
 

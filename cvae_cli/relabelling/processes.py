@@ -28,6 +28,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
+from cvae_cli import storage
 from cvae_cli.errors import ProcessLostWarning
 from cvae_cli.images.discover import ImageRef
 from cvae_cli.images.output import OutputFolder
@@ -42,7 +43,10 @@ EARLY_SECONDS = 0.3
 """How long images are looked for before torch is imported here: a slow disk must not hold up the run."""
 LEAST_EARLY, EACH_EARLY = 3000, 1000
 """Images in all, and for each process, from which processes start before torch is imported here. On two cores
-they are faster from 2,500 images on."""
+they are faster from 2,500 digits on."""
+_SAMPLE, _LARGE_BYTES, _MOST_TIMES = 32, 40_000, 10
+"""A file of so many bytes takes as much work again as a digit; up to ten times as much counts. The first
+images tell."""
 ALONE_SECONDS = 1.0
 """Otherwise: how long threads work alone."""
 WORTH = 40
@@ -89,13 +93,15 @@ class WorkerProcesses(Executor):
         Args:
             items: what is to be handed out, with nothing of an object store.
         """
-        ahead: list[_Item] = []
         rest = iter(items)
         if self._streamed or not seems_without_gpu(self._worker.device):
             return rest
         until = time.monotonic() + EARLY_SECONDS
+        ahead, _ = _look_ahead(rest, _SAMPLE, until=until)
+        sizes = [storage.size_of(item.file) or 0 for item in ahead if _is_work(item)]
+        times = min(_MOST_TIMES, 1 + sum(sizes) / max(1, len(sizes)) / _LARGE_BYTES)
         for number in range(1, self._most_more() + 1):
-            wanted = max(LEAST_EARLY, EACH_EARLY * number) - len(ahead)
+            wanted = int(max(LEAST_EARLY, EACH_EARLY * number) / times) - len(ahead)
             left, worth = _look_ahead(rest, max(0, wanted), until=until)
             ahead += left
             if not (worth and self._start(1, imports_torch=True)):

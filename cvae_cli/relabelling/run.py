@@ -2,7 +2,7 @@
 
 File work and the network overlap. One thread per core loads images, draws batches of them (on GPUs a
 thread of its own does, one for each), and renders and writes the pictures; the calling thread only hands
-out work. In a long run processes take over from these threads. A bounded number of images is in flight, so
+out work. In a long run processes do it for these threads. A bounded number of images is in flight, so
 memory does not grow with their number, and outcomes come in the order in which the images were found.
 """
 

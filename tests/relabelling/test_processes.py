@@ -296,6 +296,30 @@ def test_processes_start_before_torch_is_imported_where_there_is_enough_for_them
     assert early == [True] * starts
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "starts"), [(100, 299, 0), (40_000, 1499, 0), (40_000, 1500, 1), (9_000_000, 300, 1)]
+)
+def test_large_files_are_more_work(
+    pool: tuple[WorkerProcesses, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    size: int,
+    count: int,
+    starts: int,
+) -> None:
+    class Anything:
+        device = "cpu"
+
+    file = tmp_path / "a.png"
+    with file.open("wb") as stream:
+        stream.truncate(size)
+    pool[0]._worker = Anything()  # type: ignore[assignment]
+    monkeypatch.setattr(WorkerProcesses, "_start", lambda self, count, **how: pool[1].append(count))
+    items = [reference(str(file))] * count
+    assert list(pool[0].begin(items)) == items
+    assert pool[1] == [1] * starts
+
+
 def test_what_starts_early_makes_what_threads_make(
     folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
