@@ -376,8 +376,8 @@ def plot(rows: list[tuple[str, float]], shares: dict[str, dict[str, float]], fil
 
     drawn, (left, right) = pyplot.subplots(1, 2, figsize=(11, 3.5), layout="constrained")
     bars = left.barh([name for name, _ in rows], [value for _, value in rows])
-    left.bar_label(bars, fmt="%.3g", padding=3)
-    left.set(xscale="log", xlabel="images per second", xlim=(1, 4 * max(value for _, value in rows)))
+    left.bar_label(bars, fmt=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}", padding=3)
+    left.set(xscale="log", xlabel="images per second", xlim=(1, 6 * max(value for _, value in rows)))
     left.invert_yaxis()
     names = list(shares)
     done = np.zeros(len(names))

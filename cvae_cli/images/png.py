@@ -33,7 +33,7 @@ def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any] | None = No
     """A PNG (ISO/IEC 15948), if given with its provenance in a text chunk ahead of the pixels.
 
     Pillow would take sixteen times as long (1.1 instead of 0.07 ms for a grid of MNIST), trying filters that
-    save a third of the size.
+    save a quarter of the size.
 
     Args:
         pixels: (H, W), (H, W, 1) or (H, W, 3) uint8.
@@ -41,12 +41,17 @@ def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any] | None = No
     """
     height, width = pixels.shape[:2]
     rows = pixels.reshape(height, -1)
-    # Filter 2, each row minus the one above: the pictures are flat areas and enlarged pixels.
-    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = 2
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    colour = 2 if rows.shape[1] == 3 * width else 0
+    # The pictures are enlarged pixels and flat areas. Of a row that is the same as the one above, filter 2,
+    # the difference from that, is zero; of others filter 1, the difference from the pixel before, mostly is.
+    is_new = np.ones(height, bool)
+    is_new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    new, step = rows[is_new], rows.shape[1] // width
+    differences = new.copy()
+    np.subtract(new[:, step:], new[:, :-step], out=differences[:, step:])
+    filtered = np.zeros((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = np.where(is_new, 1, 2)
+    filtered[is_new, 1:] = differences
+    colour = 2 if step == 3 else 0
     texts = []
     if provenance is not None:
         # ASCII, so that any file name survives, whatever its encoding.
@@ -65,7 +70,7 @@ def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any] | None = No
 
 
 def _compress(data: memoryview) -> bytes:
-    """Data as a zlib stream (RFC 1950), in a quarter of the time that zlib takes, a tenth larger."""
+    """Data as a zlib stream (RFC 1950), in a quarter of the time that zlib takes."""
     return zlib.compress(data, 1) if isal_zlib is None else isal_zlib.compress(data, 2)
 
 
