@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
-    help="Threads, in a long run processes, that read, write and, on the CPU, draw.  [default: one per "
-    "processor]",
+    help="Threads that read, write and, on the CPU, draw; in a long run processes work for all but one of "
+    "them.  [default: one per processor]",
 )
 @options.check
 @click.option(

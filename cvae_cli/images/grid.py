@@ -147,7 +147,7 @@ def draw_row(
 
 
 def _make_background(layout: Layout, names: tuple[str, ...]) -> Pixels:
-    """The grid of an image, of which only that and its tiles are missing."""
+    """The part of a grid that depends on the layout and the names alone: captions and frames of the tiles."""
     side = layout.tile
     (width, height), (_, *boxes) = boxes_of_row(layout, len(names))
     card = _card(height, width, layout.channels)
@@ -241,7 +241,7 @@ def _enlarged(tiles: Sequence[Pixels], layout: Layout) -> Pixels:
         return np.stack([scaled(tile.transpose(1, 2, 0), side, channels) for tile in tiles])
     factor = layout.tile // layout.native
     pixels = np.stack(tiles).transpose(0, 2, 3, 1)
-    # Pixels first, rows last: the latter are copied whole.
+    # Widened first, then rows are repeated: whole rows are copied faster.
     return pixels if factor == 1 else pixels.repeat(factor, axis=2).repeat(factor, axis=1)
 
 

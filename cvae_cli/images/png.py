@@ -32,8 +32,8 @@ _HEAD_BYTES = 65_536
 def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any] | None = None) -> bytes:
     """A PNG (ISO/IEC 15948), if given with its provenance in a text chunk ahead of the pixels.
 
-    Pillow would take sixteen times as long (1.1 instead of 0.07 ms for a grid of MNIST), trying filters that
-    save a quarter of the size.
+    Pillow would take more than ten times as long (1.1 ms for a grid of MNIST), trying filters that save a
+    quarter of the size.
 
     Args:
         pixels: (H, W), (H, W, 1) or (H, W, 3) uint8.
@@ -41,8 +41,8 @@ def encode_png(pixels: NDArray[np.uint8], provenance: dict[str, Any] | None = No
     """
     height, width = pixels.shape[:2]
     rows = pixels.reshape(height, -1)
-    # The pictures are enlarged pixels and flat areas. Of a row that is the same as the one above, filter 2,
-    # the difference from that, is zero; of others filter 1, the difference from the pixel before, mostly is.
+    # The pictures are enlarged pixels and flat areas. A row equal to the one above is all zeros under
+    # filter 2 (Up); any other is mostly zeros under filter 1 (Sub).
     is_new = np.ones(height, bool)
     is_new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
     new, step = rows[is_new], rows.shape[1] // width

@@ -14,7 +14,7 @@ from cvae_cli import storage
 _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Control groups of Linux, and those of this process."""
 _GPUS = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
-"""There where torch may find a GPU: of NVIDIA, of AMD, of either within Windows."""
+"""Files that exist where torch may find a GPU: NVIDIA's, AMD's, or either under WSL."""
 _MEMORY = Path("/proc/meminfo")
 _LIMIT_V1, _USED_V1 = "memory.limit_in_bytes", "memory.usage_in_bytes"
 _CACHED = ("inactive_file", "total_inactive_file")
@@ -54,7 +54,7 @@ def processors() -> int:
 def seems_without_gpu(device: str) -> bool:
     """Whether networks will run on the CPU, as far as that can be told without importing torch.
 
-    On Linux, where a GPU is a file, if there is none; elsewhere only if the CPU is asked for.
+    On Linux GPUs have device files: true if there are none. Elsewhere only if the CPU is asked for.
 
     Args:
         device: as ``--device``.

@@ -99,7 +99,7 @@ def require_class(name: str, classes: tuple[str, ...], *, what: str) -> int:
 
 
 class _OfFolder(NamedTuple):
-    """What the folders that an image is in say.
+    """What an image's folders say of its class.
 
     Attributes:
         label: by the first that is named as a class.
@@ -196,7 +196,8 @@ class LabelRule:
         near = (near_class(folder, self.classes) for folder in folders if index is None)
         label = None if index is None else Label(index, "folder")
         found = _OfFolder(label, next(filter(None, near), None))
-        # Of one folder alone, since a list may name a million. Threads may do this for each other.
+        # Only the last folder is kept, since a list may name a million. Where threads overwrite each other's,
+        # that costs time only.
         self._last[:] = [(place, found)]
         return found
 

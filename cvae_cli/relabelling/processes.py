@@ -1,12 +1,12 @@
 """Processes that work for the threads of a run which is long enough to be worth starting them.
 
-Threads hold Python's lock in turns, and wait for it: two of them draw a third less than two processes, and
+Threads hold Python's lock in turns, and wait for it: two of them draw a quarter less than two processes, and
 dozens of them little more than four. But a process takes a second or two to start, most of it for importing
-torch, in which threads draw a thousand digits. So each thread but one gets a process of its own, hands over
-what it is given as soon as that is ready, and does it itself when there is none, or no longer one. The last
-one has this process for itself.
+torch, in which threads draw one or two thousand digits. So each thread but one gets a process of its own, and
+hands it work as soon as it is ready; without one, or once it is lost, the thread does the work itself. The
+last thread has this process to itself.
 
-Where it can be seen in time that a run is long, its processes start before torch is imported here: then all
+Where a run can be seen in time to be long, its processes start before torch is imported here: then all
 import it at once, on cores that have nothing else to do.
 """
 
@@ -42,11 +42,11 @@ from cvae_cli.storage import RemotePath
 EARLY_SECONDS = 0.3
 """How long images are looked for before torch is imported here: a slow disk must not hold up the run."""
 LEAST_EARLY, EACH_EARLY = 3000, 1000
-"""Images in all, and for each process, from which processes start before torch is imported here. On two cores
-they are faster from 2,500 digits on."""
+"""Images from which processes start before torch is imported here: in all, and for each process. On two cores
+they break even at 2,500 digits."""
 _SAMPLE, _LARGE_BYTES, _MOST_TIMES = 32, 40_000, 10
-"""A file of so many bytes takes as much work again as a digit; up to ten times as much counts. The first
-images tell."""
+"""Every 40 KB of a file count as the work of one more digit, up to ten digits in all; judged by the first
+images."""
 ALONE_SECONDS = 1.0
 """Otherwise: how long threads work alone."""
 WORTH = 40
@@ -78,6 +78,7 @@ class WorkerProcesses(Executor):
         self._worker, self._count, self._streamed = worker, count, streamed
         self._threads: Executor | None = None
         self._draws = True
+        self._memory: int | None = None
         self._setting: bytes | None = None
         self._setting_lock = threading.Lock()
         self._processes: list[_Process] = []
@@ -87,18 +88,20 @@ class WorkerProcesses(Executor):
     def begin(self, items: Iterable[_Item]) -> Iterator[_Item]:
         """The items, after processes are started if so many are left that this will be worth it.
 
-        To be called once, before torch is imported here. They count on drawing on the CPU: nothing is started
-        where there may be a GPU. Where images are slow, more of them may come later (:meth:`watch`).
+        To be called once, before torch is imported here. Processes started here are meant to draw on the CPU:
+        none is started where there may be a GPU. Where images are found or drawn slowly, the rest may start
+        later (:meth:`watch`).
 
         Args:
-            items: what is to be handed out, with nothing of an object store.
+            items: what is to be handed out, none of it in an object store.
         """
         rest = iter(items)
         if self._streamed or not seems_without_gpu(self._worker.device):
             return rest
         until = time.monotonic() + EARLY_SECONDS
         ahead, _ = _look_ahead(rest, _SAMPLE, until=until)
-        sizes = [storage.size_of(item.file) or 0 for item in ahead if _is_work(item)]
+        files = (item.file for item in ahead if _is_work(item))
+        sizes = [storage.size_of(file) or 0 for file in files if time.monotonic() < until]
         times = min(_MOST_TIMES, 1 + sum(sizes) / max(1, len(sizes)) / _LARGE_BYTES)
         for number in range(1, self._most_more() + 1):
             wanted = int(max(LEAST_EARLY, EACH_EARLY * number) / times) - len(ahead)
@@ -151,9 +154,11 @@ class WorkerProcesses(Executor):
 
     def _most_more(self) -> int:
         """How many more processes there may be."""
-        memory = free_memory()
-        by_memory = self._count if memory is None else memory // 2 // _MEMORY[self._draws]
-        return min(self._count - 1 - len(self._processes), by_memory)
+        if self._memory is None:
+            # Once, before there are any: afterwards it is they that have taken it.
+            self._memory = free_memory() or _MEMORY[True] * 2 * self._count
+        by_memory = self._memory // 2 // _MEMORY[self._draws]
+        return min(self._count - 1, by_memory) - len(self._processes)
 
     def _start(self, count: int, *, imports_torch: bool = False) -> bool:
         """Start processes, and say whether all could be; threads go on by themselves until they are ready."""
@@ -363,7 +368,7 @@ def _serve(connection: Connection, imports_torch: bool) -> None:
             except Exception as error:
                 answer = (False, error)
             connection.send(answer)
-    # All that it wrote is written. To take torch down in order takes half a second, and a run would wait.
+    # All that it wrote is written. Tearing torch down takes half a second, for which the run would wait.
     os._exit(0)
 
 

@@ -50,7 +50,8 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
 
     Returns:
         An outcome for each image, in the order in which they were found. Pictures are written as the
-        outcomes are taken; closing the generator ends the run after the images in flight.
+        outcomes are taken; closing the generator, or dropping it before its first outcome, ends the run after
+        the images in flight.
 
     Raises:
         UserError: options that cannot be used, or no image at all.
@@ -85,8 +86,8 @@ def relabel(options: RelabelOptions, *, listings: SharedListings | None = None) 
         raise
     outcomes = _run(worker, images, options, workers, processes)
     if processes is not None:
-        # Where it is dropped before its first outcome, none of its own code runs.
-        weakref.finalize(outcomes, processes.shutdown)
+        # Dropped before its first outcome, none of its own code runs; dropped later, this runs before that.
+        weakref.finalize(outcomes, processes.shutdown, cancel_futures=True)
     return outcomes
 
 
@@ -112,7 +113,7 @@ def _run(
 
 @contextmanager
 def _ended(processes: WorkerProcesses | None) -> Iterator[None]:
-    """End processes, if there are any, after all."""
+    """End the processes, if there are any, whatever happens."""
     try:
         yield
     finally:
@@ -200,7 +201,7 @@ def drawn_by(
         worker: what does it.
         images: which ones.
         workers: how many threads.
-        processes: that work for these if the run is long; ``None`` for none.
+        processes: that work for these in a long run; ``None`` for none.
     """
     items = with_known_outcomes(worker.plan, images, worker.before)
     # As long as all is finished no model is loaded.

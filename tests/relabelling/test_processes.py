@@ -1,4 +1,4 @@
-"""In a long run processes take over from the threads."""
+"""In a long run processes work for the threads."""
 
 from __future__ import annotations
 
@@ -223,6 +223,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> tuple[WorkerProcesses, list[int]]:
     starts: list[int] = []
     monkeypatch.setattr(WorkerProcesses, "_start", lambda self, count: starts.append(count))
     monkeypatch.setattr(processes, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "EARLY_SECONDS", 60.0)
     monkeypatch.setattr(processes, "free_memory", lambda: None)
     return WorkerProcesses(None, 2, streamed=False), starts  # type: ignore[arg-type]
 
@@ -297,7 +298,8 @@ def test_processes_start_before_torch_is_imported_where_there_is_enough_for_them
 
 
 @pytest.mark.parametrize(
-    ("size", "count", "starts"), [(100, 299, 0), (40_000, 1499, 0), (40_000, 1500, 1), (9_000_000, 300, 1)]
+    ("size", "count", "starts"),
+    [(100, 299, 0), (40_000, 1499, 0), (40_000, 1500, 1), (9_000_000, 299, 0), (9_000_000, 300, 1)],
 )
 def test_large_files_are_more_work(
     pool: tuple[WorkerProcesses, list[int]],
@@ -393,6 +395,26 @@ def test_what_started_early_ends_where_nothing_can_be_drawn(
         (process,) = pool._processes
         assert not process._process.is_alive()
     assert len(set(map(id, pools))) == 4
+
+
+def test_what_waits_is_dropped_with_a_run_that_is_dropped(
+    folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    draw = Worker.relabel
+
+    def slowly(self: Worker, items: Any) -> Any:
+        time.sleep(0.3)
+        groups.append(len(items))
+        return draw(self, items)
+
+    monkeypatch.setattr(Worker, "relabel", slowly)
+    monkeypatch.setattr(run, "_GROUPS_WAITING", 20)  # all six are handed out at once
+    monkeypatch.setattr(run, "processors", lambda: 2)
+    jobs = relabel(options(folder_of_digits, tmp_path / "out"))
+    next(jobs)
+    del jobs
+    assert len(groups) <= 4
 
 
 def test_no_more_is_looked_at_in_advance_than_a_slow_disk_allows(
