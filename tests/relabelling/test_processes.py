@@ -453,6 +453,25 @@ def test_where_images_are_slow_the_missing_processes_come_later(
     assert pool[1] == [5]
 
 
+def test_half_of_the_free_memory_counts_once(
+    pool: tuple[WorkerProcesses, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Anything:
+        device = "cpu"
+
+    def start(self: WorkerProcesses, count: int, *, imports_torch: bool = False) -> bool:
+        self._processes += [object()] * max(0, count)  # type: ignore[list-item]
+        return True
+
+    free = iter([8_000_000_000, 4_500_000_000, 4_500_000_000])
+    monkeypatch.setattr(processes, "free_memory", lambda: next(free))
+    monkeypatch.setattr(WorkerProcesses, "_start", start)
+    pool[0]._worker, pool[0]._count = Anything(), 20  # type: ignore[assignment]
+    items = [reference(f"{number}.png") for number in range(9000)]
+    assert list(pool[0].watch(pool[0].begin(items))) == items
+    assert len(pool[0]._processes) == 5
+
+
 def test_what_is_not_read_is_no_work(pool: tuple[WorkerProcesses, list[int]]) -> None:
     passed = [replace(reference(f"{number}.heic"), passed_over="no") for number in range(90)]
     broken = [replace(reference(f"{number}.png"), problem="no") for number in range(90)]
