@@ -59,7 +59,7 @@ class ImageRef:
     version: str = ""
 
     @property
-    def place(self) -> tuple[str, str]:
+    def folder_key(self) -> tuple[str, str]:
         """What :attr:`folders` depends on: the same for all images of a folder."""
         if isinstance(self.file, RemotePath):
             return self.source, self.relative.rpartition("/")[0]  # keys may have two slashes in a row

@@ -136,7 +136,7 @@ def draw_row(
     _paste(card, note, own.top + side + 1, own.left)
     for mark, box in zip(marks or (), boxes, strict=marks is not None):
         _paste(card, mark_strip(mark, side), box.top + side + 1, box.left)
-    # All tiles of a line at once: one by one they would take three times as long.
+    # All tiles of a line at once: for small ones the calls cost more than the copying.
     for top in sorted({box.top for box in boxes}):
         line = [number for number, box in enumerate(boxes) if box.top == top]
         left, step = boxes[line[0]].left, side + _GAP

@@ -186,9 +186,9 @@ class LabelRule:
 
     def _by_folder(self, ref: ImageRef) -> _OfFolder:
         """What an image's folders say, looked at once for all images of a folder in a row."""
-        place = ref.place
+        key = ref.folder_key
         for known, found in self._last:
-            if known == place:
+            if known == key:
                 return found
         folders = ref.folders
         indices = (class_index(folder, self.classes) for folder in folders)
@@ -198,7 +198,7 @@ class LabelRule:
         found = _OfFolder(label, next(filter(None, near), None))
         # Only the last folder is kept, since a list may name a million. Where threads overwrite each other's,
         # that costs time only.
-        self._last[:] = [(place, found)]
+        self._last[:] = [(key, found)]
         return found
 
 

@@ -156,7 +156,8 @@ class WorkerProcesses(Executor):
         """How many more processes there may be."""
         if self._memory is None:
             # Once, before there are any: afterwards it is they that have taken it.
-            self._memory = free_memory() or _MEMORY[True] * 2 * self._count
+            free = free_memory()
+            self._memory = _MEMORY[True] * 2 * self._count if free is None else free
         by_memory = self._memory // 2 // _MEMORY[self._draws]
         return min(self._count - 1, by_memory) - len(self._processes)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, nullcontext
 from importlib.metadata import version
 from itertools import chain, islice
 
@@ -101,7 +101,7 @@ def _run(
     plan = worker.plan
     complete = False
     # Closed before the manifest takes its name, which an earlier one, still open, would bar on Windows.
-    with _ended(processes), manifest_of(plan, options) as manifest:
+    with processes or nullcontext(), manifest_of(plan, options) as manifest:
         try:
             with closing(drawn_by(worker, images, workers, processes)) as drawn:
                 yield from _recorded(worker, drawn, manifest, options)
@@ -109,16 +109,6 @@ def _run(
         finally:
             manifest.add(precision=worker.used_precision)
             worker.before.close(complete=complete)
-
-
-@contextmanager
-def _ended(processes: WorkerProcesses | None) -> Iterator[None]:
-    """End the processes, if there are any, whatever happens."""
-    try:
-        yield
-    finally:
-        if processes is not None:
-            processes.shutdown()
 
 
 def _recorded(

@@ -322,15 +322,21 @@ def test_large_files_are_more_work(
     assert pool[1] == [1] * starts
 
 
-def test_what_starts_early_makes_what_threads_make(
-    folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = list(relabel(options(folder_of_digits, tmp_path / "one", processes=False)))
+@pytest.fixture
+def ten_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten images are enough for processes to start early."""
     monkeypatch.setattr(processes, "LEAST_EARLY", 10)
     monkeypatch.setattr(processes, "EACH_EARLY", 5)
     monkeypatch.setattr(processes, "EARLY_SECONDS", 60)
     monkeypatch.setattr(processes, "free_memory", lambda: None)
     monkeypatch.setattr(run, "processors", lambda: 2)
+
+
+@pytest.mark.usefixtures("ten_are_enough")
+def test_what_starts_early_makes_what_threads_make(
+    folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = list(relabel(options(folder_of_digits, tmp_path / "one", processes=False)))
     steps: list[str] = []
     begin, check, ask = WorkerProcesses._start, Worker.check, processes._Process.ask
 
@@ -361,14 +367,10 @@ def test_what_starts_early_makes_what_threads_make(
     assert tree(tmp_path / "two") == tree(tmp_path / "one")
 
 
+@pytest.mark.usefixtures("ten_are_enough")
 def test_what_started_early_ends_where_nothing_can_be_drawn(
     folder_of_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "LEAST_EARLY", 10)
-    monkeypatch.setattr(processes, "EACH_EARLY", 5)
-    monkeypatch.setattr(processes, "EARLY_SECONDS", 60)
-    monkeypatch.setattr(processes, "free_memory", lambda: None)
-    monkeypatch.setattr(run, "processors", lambda: 2)
     pools: list[WorkerProcesses] = []
     shutdown = WorkerProcesses.shutdown
 
@@ -470,6 +472,11 @@ def test_half_of_the_free_memory_counts_once(
     items = [reference(f"{number}.png") for number in range(9000)]
     assert list(pool[0].watch(pool[0].begin(items))) == items
     assert len(pool[0]._processes) == 5
+    # None at all is known, too.
+    pool[0]._processes, pool[0]._memory = [], None
+    monkeypatch.setattr(processes, "free_memory", lambda: 0)
+    assert list(pool[0].watch(pool[0].begin(items))) == items
+    assert pool[0]._processes == []
 
 
 def test_what_is_not_read_is_no_work(pool: tuple[WorkerProcesses, list[int]]) -> None:
