@@ -228,9 +228,10 @@ def effectiveness(judges: list[Reader], relabeller: Relabeller, test: LabelledIm
 
 def random_tiles(relabeller: Relabeller, test: LabelledImages, count: int) -> list[NDArray[np.uint8]]:
     """For each class (count, 3, H, W), each of another test image: the first in the order of ``test``."""
-    drawn = []
+    drawn, free = [], torch.ones(len(test), dtype=torch.bool)
     for target in range(len(test.classes)):
-        chosen = (test.labels != target).nonzero()[target * count : (target + 1) * count, 0]
+        chosen = (free & (test.labels != target)).nonzero()[:count, 0]
+        free[chosen] = False
         images, labels = test.images[chosen].numpy(), test.labels[chosen].numpy()
         drawn.append(relabeller.draw(images, labels, np.full((len(chosen), 1), target))[:, 0])
     return drawn

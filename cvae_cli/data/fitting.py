@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cvae_cli.data.augment import random_cutout, random_shift
+from cvae_cli.model.canvas import images_at_once
 from cvae_cli.model.whitened import WhitenedClassifier
 
 _BATCH = 1024
+"""Of images of 32x32 pixels; of larger ones as many as take the same memory."""
 _RATE = 1.5
 """Peak learning rate for a batch of that size; smaller batches get theirs in proportion."""
 _MOMENTUM = 0.85
@@ -24,7 +26,7 @@ _SMOOTHING = 0.2
 """Of the labels (Szegedy et al. 2016)."""
 _WHITENING_EPOCHS = 0.3
 """Share of the epochs in which the bias of the first layer is trained."""
-_WHITENING_IMAGES = 5000
+_WHITENING_IMAGES, _WHITENING_BATCH = 5000, 500
 _AVERAGED_STEPS = 5
 
 
@@ -44,13 +46,13 @@ class Fitting:
     noise: float = 0.0
     cutout: float = 0.0
 
-    def batch(self, count: int) -> int:
-        """Images a step, of so many in all."""
-        return max(2, min(_BATCH, count // 8))
+    def batch(self, count: int, side: int) -> int:
+        """Images a step, of so many in all, of ``side`` x ``side`` pixels."""
+        return max(2, min(images_at_once(_BATCH, side), count // 8))
 
-    def steps(self, count: int) -> int:
-        """Steps in all, for so many images."""
-        a_pass = count // self.batch(count)
+    def steps(self, count: int, side: int) -> int:
+        """Steps in all, for so many images of ``side`` x ``side`` pixels."""
+        a_pass = count // self.batch(count, side)
         return a_pass * max(self.epochs, -(-self.min_steps // a_pass))
 
 
@@ -80,8 +82,10 @@ def fit(
         progress: called after each step with the number of steps done and in all.
     """
     trained = network.for_training().train()
-    trained.fit_whitening(prepare(images[torch.randperm(len(images))[:_WHITENING_IMAGES]]))
-    batch, steps = options.batch(len(y)), options.steps(len(y))
+    side = images.shape[-1]
+    some = torch.randperm(len(images))[:_WHITENING_IMAGES].split(images_at_once(_WHITENING_BATCH, side))
+    trained.fit_whitening(prepare(images[part]) for part in some)
+    batch, steps = options.batch(len(y), side), options.steps(len(y), side)
     rate = _RATE * batch / _BATCH
     biases = [value for name, value in trained.named_parameters() if ".1.bias" in name]
     others = [value for value in trained.parameters() if value.requires_grad and value.dim() != 1]

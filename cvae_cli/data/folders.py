@@ -212,6 +212,7 @@ def read(found: ClassFolders, part: str, spec: InputSpec) -> tuple[LabelledImage
                 images[len(labels)] = result
                 labels.append(label)
                 names.append(file.stem)
+    tables.forget()
     usable, y = torch.from_numpy(images[: len(labels)]), torch.tensor(labels, dtype=torch.int64)
     counterparts = find_counterparts(names, y, len(found.classes))
     return LabelledImages(usable, y, found.classes, counterparts), left_out

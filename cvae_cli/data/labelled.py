@@ -68,7 +68,8 @@ def together(first: LabelledImages, second: LabelledImages) -> LabelledImages:
 def hold_out(data: LabelledImages, count: int) -> tuple[LabelledImages, LabelledImages]:
     """Split training images into a part to train on and a part to validate on.
 
-    The split is the same for every seed, so that runs can be compared. Counterparts stay together.
+    The split is the same for every seed, so that runs can be compared. Counterparts stay together, and no
+    class is held out whole. Neither part is class by class: the first images are used as a sample of all.
 
     Args:
         data: at least ten images.
@@ -81,11 +82,19 @@ def hold_out(data: LabelledImages, count: int) -> tuple[LabelledImages, Labelled
     if count < 1:
         raise DataError(f"{len(data)} training images are too few: at least 10 are needed.")
     dice = torch.Generator().manual_seed(SPLIT_SEED)
+    group = torch.arange(len(data))
     if data.counterparts is not None:
-        groups = data.counterparts.masked_fill(data.counterparts < 0, len(data)).amin(dim=1)
-        _, group = groups.unique(return_inverse=True)
+        firsts = data.counterparts.masked_fill(data.counterparts < 0, len(data)).amin(dim=1)
+        _, group = firsts.unique(return_inverse=True)
         place = torch.randperm(int(group.max()) + 1, generator=dice)[group]
         held = place < max(1, round(count / len(data) * len(place.unique())))
-        return data.subset((~held).nonzero()[:, 0]), data.subset(held.nonzero()[:, 0])
-    order = torch.randperm(len(data), generator=dice)
-    return data.subset(order[count:]), data.subset(order[:count])
+        order = torch.randperm(len(data), generator=dice)
+    else:
+        order = torch.randperm(len(data), generator=dice)
+        held = torch.zeros(len(data), dtype=torch.bool)
+        held[order[:count]] = True
+    trained = torch.bincount(data.labels[~held], minlength=len(data.classes))
+    for label in data.labels[held].unique().tolist():
+        if not trained[label]:
+            held[group == group[held & (data.labels == label)][0]] = False
+    return data.subset(order[~held[order]]), data.subset(order[held[order]])

@@ -205,6 +205,12 @@ def _contents(file: Path, group: int) -> list[bytes | None]:
         raise ImageError(f"cannot be read: {error}") from error
 
 
+def forget() -> None:
+    """Forget what was read: files may be written again before they are read again."""
+    _contents.cache_clear()
+    _cursors.clear()
+
+
 class _Cursor:
     """Reads the images of a file from front to back, so that one large row group is read once."""
 

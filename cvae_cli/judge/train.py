@@ -25,7 +25,7 @@ from cvae_cli.judge.predict import Judge
 from cvae_cli.judge.spec import JudgeSpec
 from cvae_cli.model import weights
 from cvae_cli.model.canvas import images_at_once
-from cvae_cli.model.device import bf16_is_fast, resolve_device, use_full_fp32
+from cvae_cli.model.device import bf16_is_fast, resolve_device, seeded, use_full_fp32
 
 SEED = 777
 _BATCH = 128
@@ -98,9 +98,11 @@ def train_judge(
     use_full_fp32(where)
     began = time.monotonic()
     # What the bank and the network for blemishes need comes after the steps of the judge itself.
-    more = count_steps(len(data)) if data.images.shape[1] == 1 else 0
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    more = 0
+    if data.images.shape[1] == 1:
+        split = split_images(data.labels, len(data.classes), _GREY.widths[-1], seed=seed)
+        more = count_steps(len(split.fit))
+    with seeded(seed):
         fitted = (_fit_grey if data.images.shape[1] == 1 else _fit_rgb)(
             data, epochs, where, lambda done, steps: progress(done, steps + more)
         )
@@ -222,7 +224,7 @@ def _fit_rgb(
         certainty = temperature(logits, calibration.labels)
         network.whitened.head.weight.data /= certainty
     training = {**asdict(options), "held_out": len(data) - len(fitted), "temperature": certainty}
-    return _Fitted(network.cpu(), spec, options.steps(len(fitted)), training)
+    return _Fitted(network.cpu(), spec, options.steps(len(fitted), size), training)
 
 
 def _narrow_widths(size: int, first: int) -> tuple[int, ...]:
@@ -258,8 +260,7 @@ def with_bank(
     split = split_images(data.labels, len(spec.classes), spec.widths[-1], seed=seed)
     blemishes = None
     if spec.channels == 1:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             blemishes = train_blemishes(data.images[split.fit], device, progress).half().float()
     judge = network.half().float().to(device)
     chosen = [split.bank, split.references]

@@ -89,12 +89,17 @@ class LatentAlignment(nn.Module):
             variance: (K, Z), mean variance of the posteriors, times the share.
             images: how many images the moments were taken over.
             strength: how far the covariances are made equal, from 0 to 1; the means always are.
+
+        Raises:
+            FloatingPointError: a moment is not a finite number.
         """
         dim = mean.shape[1]
         # On the CPU and in double precision, which not every device has.
         share, mean, second_moment, variance = (
             part.cpu().double() for part in (share, mean, second_moment, variance)
         )
+        if not all(part.isfinite().all() for part in (mean, second_moment, variance)):
+            raise FloatingPointError("latents that are not finite numbers")
         known = share.clamp(min=1e-9)
         class_mean = mean / known[:, None]
         covariance = second_moment / known[:, None, None] - class_mean[:, :, None] * class_mean[:, None, :]

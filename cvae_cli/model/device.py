@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -64,11 +66,29 @@ def use_full_fp32(device: torch.device) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generators, and restore them afterwards; nothing here uses others.
+
+    Those of GPUs are restored if the process has used its GPUs before.
+    """
+    # By default torch would start up every GPU, even with --device cpu, and warn that it does.
+    used = torch.cuda.is_initialized()
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if used else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether the device multiplies in bf16 natively."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and _cpu_has_bf16()
+
+
+def fp16_is_fast(device: torch.device) -> bool:
+    """Whether the device multiplies in fp16 natively: NVIDIA's from Volta on, with their tensor cores."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def _cpu_has_bf16() -> bool:

@@ -8,7 +8,7 @@ trains it as that paper does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -93,19 +93,24 @@ class WhitenedClassifier(nn.Module):
         return both.unflatten(0, (2, x.shape[0])).mean(dim=0)
 
     @torch.no_grad()
-    def fit_whitening(self, x: Tensor) -> None:
+    def fit_whitening(self, parts: Iterable[Tensor]) -> None:
         """Fit the first layer.
 
         Args:
-            x: (B, C, H, W) in [0, 1], some thousand training images.
+            parts: some thousand training images, in batches of (B, C, H, W) in [0, 1] that fit into memory.
         """
-        size = self.patch
-        patches = F.unfold(_CONTRAST * (x.float() - 0.5), size)  # (B, C * size^2, L)
-        patches = patches.transpose(1, 2).flatten(0, 1).double()
-        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        size, channels = self.patch, self.whiten.in_channels
+        total, count = torch.zeros(channels * size**2, channels * size**2, dtype=torch.float64), 0
+        for x in parts:
+            # On the CPU: not every device has double precision.
+            patches = F.unfold(_CONTRAST * (x.float().cpu() - 0.5), size)  # (B, C * size^2, L)
+            patches = patches.transpose(1, 2).flatten(0, 1).double()
+            total += patches.T @ patches
+            count += len(patches)
+        variances, directions = torch.linalg.eigh(total / count)
         filters = (directions / (variances + _LEAST_VARIANCE).sqrt()).T.flip(0)
-        filters = filters.reshape(-1, x.shape[1], size, size)
-        self.whiten.weight.copy_(torch.cat([filters, -filters]))
+        filters = filters.reshape(-1, channels, size, size)
+        self.whiten.weight.copy_(torch.cat([filters, -filters]).float())
         assert self.whiten.bias is not None
         self.whiten.bias.zero_()
 

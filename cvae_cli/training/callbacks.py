@@ -247,7 +247,7 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
             self.best, self.metrics = math.inf, {}
 
     def on_validation_end(self, trainer: Any, pl_module: TrainingModule) -> None:
-        """Compare the epoch with the best so far."""
+        """Compare the epoch with the best so far. Raises :class:`FloatingPointError` if it diverged."""
         if trainer.fit_loop.epoch_loop.batch_progress.current.ready == 0:
             # Lightning 1.9 validates before it trains when a run is resumed after an epoch's first step.
             return
@@ -256,6 +256,8 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
             for name, value in trainer.callback_metrics.items()
             if name.startswith("val_")
         }
+        if not math.isfinite(metrics["objective"]):
+            raise FloatingPointError("an objective that is not a finite number")
         self.history.append({name: round(value, 5) for name, value in metrics.items()})
         # While fine-tuning the latest epoch is the best: what still improves then, how real tiles look,
         # shows in no validation term.

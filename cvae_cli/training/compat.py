@@ -15,7 +15,7 @@ import torch
 
 from cvae_cli import storage
 from cvae_cli.errors import UserError
-from cvae_cli.model.device import bf16_is_fast, resolve_device
+from cvae_cli.model.device import bf16_is_fast, fp16_is_fast, resolve_device
 
 # Lightning reads these as it is imported. Set but empty, or no number, is as good as not set.
 for _name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
@@ -41,8 +41,8 @@ __all__ = [
     "pl",
     "precision",
     "quiet",
+    "reorder",
     "restored",
-    "seeded",
     "strategy",
 ]
 
@@ -86,12 +86,29 @@ def strategy(asked: str, processes: int) -> Any:
 
 
 def precision(asked: str, device: str) -> Any:
-    """Lightning's precision for ``--precision``; ``auto`` is bf16 where that is fast, else fp32."""
+    """Lightning's precision for ``--precision``.
+
+    ``auto`` is bf16 where that is fast, else fp16 where that is, with losses scaled so that small gradients
+    do not vanish (Micikevicius et al. 2018, "Mixed precision training", section 3.2); else fp32.
+    """
     if asked == "auto":
-        asked = "bf16" if bf16_is_fast(resolve_device(device)) else "fp32"
+        where = resolve_device(device)
+        asked = "bf16" if bf16_is_fast(where) else "fp16" if fp16_is_fast(where) else "fp32"
     if _MAJOR >= 2:
         return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[asked]
     return {"fp32": 32, "bf16": "bf16", "fp16": 16}[asked]
+
+
+def reorder(trainer: Any, seed: int) -> None:
+    """Seed the order of the training images, where it is not drawn by torch's global generator."""
+    loader: Any = trainer.train_dataloader if _MAJOR >= 2 else trainer.train_dataloader.loaders
+    # Of several processes Lightning's sampler is around ours, or in its place and seeded by a number.
+    inner: Any = getattr(getattr(loader.sampler, "dataset", None), "_sampler", None)
+    for sampler in (loader.sampler, inner):
+        if isinstance(getattr(sampler, "seed", None), int):
+            sampler.seed = seed
+        if isinstance(getattr(sampler, "generator", None), torch.Generator):
+            sampler.generator.manual_seed(seed)
 
 
 def is_main_process() -> bool:
@@ -115,21 +132,6 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generators, and restore them afterwards; nothing here uses others.
-
-    Those of GPUs are restored if the process has used its GPUs before.
-    """
-    devices = None
-    if torch.cuda.is_available():
-        # By default torch would start up every GPU, even with --device cpu, and warn that it does.
-        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 _WINDOW = 500
 """Images of each class that the running moments look back on."""
@@ -80,8 +79,9 @@ class FeatureMoments(nn.Module):
     def _distances(self, originals: Tensor, drawn: Tensor) -> Tensor:
         if len(originals) < 2:
             return drawn.sum() * 0.0  # one image has no distance
-        wanted = F.pdist(originals)
-        return (F.pdist(drawn) - wanted).abs().mean() / wanted.mean().clamp(min=_LEAST_STD)
+        wanted, found = _apart(originals), _apart(drawn)
+        pairs = len(originals) * (len(originals) - 1)
+        return (found - wanted).abs().sum() / wanted.sum().clamp(min=pairs * _LEAST_STD)
 
     @torch.no_grad()
     def _follow(self, which: int, features: Tensor, labels: Tensor) -> None:
@@ -95,3 +95,8 @@ class FeatureMoments(nn.Module):
         mean.add_(share * (each.T @ features / count.clamp(min=1) - mean))
         deviation = (features - mean[labels]).square()
         variance.add_(share * (each.T @ deviation / count.clamp(min=1) - variance))
+
+
+def _apart(x: Tensor) -> Tensor:
+    """How far each two of (B, D) lie apart, (B, B); not by ``pdist``, which Apple's GPUs do not have."""
+    return torch.linalg.vector_norm(x[:, None] - x[None], dim=2)

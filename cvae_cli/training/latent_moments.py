@@ -14,7 +14,8 @@ from cvae_cli.training.recipe import AlignmentRecipe
 
 _FIT_INTERVAL = 50
 """Steps between two fits of the alignment."""
-_BATCH = 500
+_BATCH, _BATCH_CLASSES = 500, 50_000
+"""Images at once, at most; and times the number of classes, which their products take memory for."""
 
 
 class LatentMoments(nn.Module):
@@ -61,7 +62,7 @@ class LatentMoments(nn.Module):
             return
         # Few batches count at first, while the latents change fast.
         rate = max(self.recipe.moments_rate, 1 / (1 + step))
-        kept = [self.share, self.mean, self.second_moment, self.variance]
+        kept = self._kept
         torch._foreach_lerp_(kept, list(_moments(mu, logvar, y, len(self.share))), rate)
         if step >= warmup_steps and step % _FIT_INTERVAL == 0:
             alignment.fit(*kept, images=int(len(y) / rate), strength=self.recipe.strength)
@@ -84,15 +85,19 @@ class LatentMoments(nn.Module):
         """
         if self.recipe.strength is None:
             return
-        device = self.share.device
-        batch = images_at_once(_BATCH, images.shape[-1])
-        posteriors = [
-            encode(part.to(device), labels.to(device))[:2]  # the feature maps would fill the memory
-            for part, labels in zip(images.split(batch), y.split(batch), strict=True)
-        ]
-        mu, logvar = (torch.cat(parts) for parts in zip(*posteriors, strict=True))
-        moments = _moments(mu, logvar, y.to(device), len(self.share))
+        device, classes = self.share.device, len(self.share)
+        batch = min(images_at_once(_BATCH, images.shape[-1]), max(1, _BATCH_CLASSES // classes))
+        moments = [torch.zeros_like(each) for each in self._kept]
+        for part, labels in zip(images.split(batch), y.split(batch), strict=True):
+            own = labels.to(device)
+            mu, logvar, *_ = encode(part.to(device), own)
+            for total, each in zip(moments, _moments(mu, logvar, own, classes), strict=True):
+                total += each * (len(own) / len(y))
         alignment.fit(*moments, images=len(y), strength=self.recipe.strength)
+
+    @property
+    def _kept(self) -> list[Tensor]:
+        return [self.share, self.mean, self.second_moment, self.variance]
 
 
 def _moments(

@@ -17,6 +17,7 @@ from cvae_cli.model.canvas import from_canvas, images_at_once, to_canvas
 from cvae_cli.model.precision import fit_to_bf16
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.model.vae import ConditionalVAE
+from cvae_cli.training import compat
 from cvae_cli.training.classifier import pretrain_classifier
 from cvae_cli.training.compat import pl
 from cvae_cli.training.distillation import Distillation
@@ -31,8 +32,8 @@ _USUAL_SHARE = 0.95
 _ENOUGH_TO_CALIBRATE = 200
 """Validation images from which the classifier's certainty can be calibrated."""
 _PICTURE_ROWS = 10
-_RANK_STRIDE = 1_000_003
-"""Between the seeds of processes that train together."""
+_RANK_STRIDE, _STEP_STRIDE = 1_000_003, 7_919
+"""Between the seeds of processes that train together, and of steps that a session may begin with."""
 
 
 class TrainingModule(pl.LightningModule):  # type: ignore[misc]
@@ -80,10 +81,16 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
     def on_train_start(self) -> None:
         """Pre-train the classifier, if the recipe says so and the run is new."""
         networks = self.objective.networks
+        done = _STEP_STRIDE * networks.steps
+        if networks.steps > 0:
+            # Or each session would begin with the same images and noise, and those that are shorter than an
+            # epoch would never see the rest.
+            torch.manual_seed(self._seed + done)
+            compat.reorder(self.trainer, self._seed + done)
         if self.trainer.world_size > 1:
             # Labels and noise are drawn by each process for itself, or all would draw the same; the order
             # of the images has a generator of its own, which they share.
-            torch.manual_seed(self._seed + _RANK_STRIDE * (1 + self.trainer.global_rank))
+            torch.manual_seed(self._seed + done + _RANK_STRIDE * (1 + self.trainer.global_rank))
         if not self.recipe.classifier.pretrain_epochs or networks.steps > 0:
             return
         classifier = networks.model.classifier
@@ -107,6 +114,9 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         # Checked in every step, since a run that is resumed within an epoch has no start of it.
         if self.current_epoch >= self.recipe.fine_tuning_begins(int(self.trainer.max_epochs or 0)):
             self.objective.begin_fine_tuning(self.class_images.images, self.class_images.labels)
+        else:
+            # A run that is resumed for more epochs fine-tunes its decoder in the last of these.
+            self.objective.networks.fine_tuning = False
         images, y, *truth = batch
         terms = self.objective.training_terms(images, y, Truth(*truth) if truth else None)
         self.terms = {name: value.detach() for name, value in terms.items()}

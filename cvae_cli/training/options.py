@@ -11,7 +11,7 @@ import torch
 from cvae_cli import storage
 from cvae_cli.data import datasets, folders, pairs
 from cvae_cli.data.labelled import SPLIT_SEED, LabelledImages, hold_out
-from cvae_cli.errors import UserError
+from cvae_cli.errors import DataError, UserError
 from cvae_cli.model import registry
 from cvae_cli.training import eyes, recipes
 from cvae_cli.training.callbacks import TrainObserver
@@ -128,6 +128,12 @@ def _known(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Labe
         )
     recipe = _with_options(RECIPES[options.data], options, observer)
     full = datasets.load(options.data, options.data_dir, train=True)
+    spec, found = recipe.spec, tuple(full.images.shape[1:])
+    if found != (spec.channels, spec.image_size, spec.image_size):
+        raise DataError(
+            f"{options.data}: its images in {options.data_dir} are {found[2]}x{found[1]} pixels, not "
+            f"{spec.image_size}x{spec.image_size}; train on them as images of your own, with --data FOLDER."
+        )
     return recipe, *hold_out(full, recipe.validation_images)
 
 

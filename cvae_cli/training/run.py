@@ -18,7 +18,7 @@ from cvae_cli.data.pairs import WithCounterparts
 from cvae_cli.errors import DataError, UserError
 from cvae_cli.model import registry, weights
 from cvae_cli.model.canvas import images_at_once
-from cvae_cli.model.device import resolve_device, use_full_fp32
+from cvae_cli.model.device import resolve_device, seeded, use_full_fp32
 from cvae_cli.model.spec import ModelSpec
 from cvae_cli.storage import Location
 from cvae_cli.training import compat
@@ -154,7 +154,8 @@ def train(
     Raises:
         DataError: too few images.
         OutputError: the run folder cannot be written.
-        UserError: options that do not work together or on this machine, or a folder of another run.
+        UserError: options that do not work together or on this machine, a folder of another run, or a
+            training that diverged.
     """
     _check(recipe, data, options)
     data = replace(data, training=_with_drawn_digits(data.training, recipe, options.seed))
@@ -179,7 +180,7 @@ def train(
         teacher=None if start is None or not recipe.spec.tile_widths else start[1].raw,
     )
     callbacks = [UpdateEma(), export, Report(observer, run_folder, epochs), checkpoints, stop]
-    with compat.restored(), compat.quiet(), compat.seeded(options.seed):
+    with compat.restored(), compat.quiet(), seeded(options.seed):
         use_full_fp32(resolve_device(options.device))
         module = TrainingModule(
             recipe,
@@ -205,6 +206,13 @@ def train(
         except Stopped:
             if trainer.is_global_zero and not export.metrics:
                 export.export(trainer, module, module.measure(data.validation))
+        except FloatingPointError as error:
+            kept = f"; the best weights before are in {run_folder / WEIGHTS}" if export.metrics else ""
+            raise UserError(
+                f"the training diverged in epoch {trainer.current_epoch + 1}: {error}{kept}. Train again "
+                f"into another --out, with --learning-rate {recipe.optimizer.learning_rate / 3:.1g} or "
+                "--precision fp32."
+            ) from error
     file = run_folder / WEIGHTS
     return TrainResult(
         folder=run_folder,

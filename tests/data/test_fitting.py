@@ -8,17 +8,20 @@ from cvae_cli.model.whitened import WhitenedClassifier
 
 
 @pytest.mark.parametrize(
-    ("options", "count", "batch", "steps"),
+    ("options", "count", "side", "batch", "steps"),
     [
-        (Fitting(10), 45_000, 1024, 430),
-        (Fitting(10), 100, 12, 80),
-        (Fitting(1, min_steps=50), 100, 12, 56),
-        (Fitting(2), 5, 2, 4),
+        (Fitting(10), 45_000, 32, 1024, 430),
+        (Fitting(10), 100, 32, 12, 80),
+        (Fitting(1, min_steps=50), 100, 32, 12, 56),
+        (Fitting(2), 5, 28, 2, 4),
+        # Of larger images as many as take the same memory.
+        (Fitting(10), 45_000, 64, 256, 1750),
+        (Fitting(1), 45_000, 256, 16, 2812),
     ],
 )
-def test_how_long(options: Fitting, count: int, batch: int, steps: int) -> None:
-    assert options.batch(count) == batch
-    assert options.steps(count) == steps
+def test_how_long(options: Fitting, count: int, side: int, batch: int, steps: int) -> None:
+    assert options.batch(count, side) == batch
+    assert options.steps(count, side) == steps
 
 
 def test_a_classifier_learns_and_each_step_is_reported() -> None:

@@ -23,6 +23,42 @@ def test_hold_out_is_disjoint_and_the_same_each_time() -> None:
     assert len(hold_out(numbered(340), 5)[1]) == 5
 
 
+def paired(classes: int, names: int) -> LabelledImages:
+    """Images class by class, as they are read from folders, and each paired with those of its name."""
+    number = torch.arange(classes * names)
+    counterparts = number[:, None] % names + names * torch.arange(classes)
+    images, labels = number[:, None, None, None], number // names
+    return LabelledImages(images, labels, tuple(map(str, range(classes))), counterparts)
+
+
+def test_pairs_stay_together_and_the_first_images_are_of_all_classes() -> None:
+    training, validation = hold_out(paired(5, 300), 5000)
+    assert len(validation) == 150
+    names = [set((part.images.flatten() % 300).tolist()) for part in (training, validation)]
+    assert not names[0] & names[1]
+    for part in (training, validation):
+        assert set(part.labels[: len(part) // 3].tolist()) == set(range(5))
+        assert part.counterparts is not None
+        for place, others in enumerate(part.counterparts.tolist()):
+            assert part.labels[others].tolist() == list(range(5))
+            assert {int(part.images[each]) % 300 for each in others} == {int(part.images[place]) % 300}
+
+
+@pytest.mark.parametrize("with_pairs", [False, True])
+def test_no_class_is_held_out_whole(with_pairs: bool) -> None:
+    number = torch.arange(400)
+    counterparts = torch.full((400, 200), -1)
+    counterparts[number, number // 2] = number  # no image has any but itself
+    names = tuple(map(str, range(200)))
+    data = LabelledImages(
+        number[:, None, None, None], number // 2, names, counterparts if with_pairs else None
+    )
+    training, validation = hold_out(data, 40)
+    assert set(training.labels.tolist()) == set(range(200))
+    assert 35 <= len(validation) <= 40
+    assert len(training) + len(validation) == 400
+
+
 def test_too_few_images_cannot_be_split() -> None:
     with pytest.raises(DataError, match="at least 10"):
         hold_out(numbered(9), 5)

@@ -58,6 +58,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert folders.profile_folder(found).image_size == 28
 
 
+def test_a_file_that_is_written_again_is_read_again(tmp_path: Path) -> None:
+    for first in (0, 1):
+        write(tmp_path, "train-0.parquet", [row(number, (number + first) % 3) for number in range(9)])
+        train, _ = folders.read(folders.scan(tmp_path), "train", SPEC)
+        peaks = train.images.amax(dim=(1, 2, 3)).tolist()
+        assert peaks == [100 + 50 * label for label in train.labels.tolist()]
+
+
 def test_tiles_of_one_source_are_paired_and_stay_together(tmp_path: Path) -> None:
     write(tmp_path, "a.parquet", [row(number // 3, number % 3) for number in range(120)])
     found = folders.scan(tmp_path)

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import warnings
+from unittest.mock import Mock
+
 import pytest
 import torch
 
 from cvae_cli import storage
 from cvae_cli.errors import UserError
 from cvae_cli.model import device
-from cvae_cli.model.device import all_devices, bf16_is_fast, resolve_device, use_full_fp32
+from cvae_cli.model.device import (
+    all_devices,
+    bf16_is_fast,
+    fp16_is_fast,
+    resolve_device,
+    seeded,
+    use_full_fp32,
+)
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, gpus: int = 0, mps: bool = False) -> None:
@@ -104,3 +114,46 @@ def test_all_gpus_unless_one_is_named(
     assert all_devices(asked) == expected
     monkeypatch.setenv("LOCAL_RANK", "4")  # one of several processes of this machine takes one
     assert all_devices(asked) == ([f"cuda:{4 % gpus}"] if len(expected) > 1 else expected)
+
+
+@pytest.mark.parametrize(("capability", "fast"), [((6, 1), False), ((7, 0), True), ((7, 5), True)])
+def test_fp16_is_fast_on_gpus_with_tensor_cores(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], fast: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda where: capability)
+    assert fp16_is_fast(torch.device("cuda")) is fast
+    assert not fp16_is_fast(torch.device("cpu"))
+    assert not fp16_is_fast(torch.device("mps"))
+
+
+def test_a_seed_holds_inside_and_the_state_from_before_outside() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(2)[1]
+    torch.manual_seed(5)
+    torch.rand(1)
+    with seeded(1):
+        first = torch.rand(3)
+    assert torch.rand(1) == expected
+    with seeded(1):
+        assert torch.equal(torch.rand(3), first)
+
+
+@pytest.mark.parametrize(("in_use", "restored"), [(False, []), (True, [0, 1])])
+def test_gpus_that_are_not_in_use_are_not_started_up(
+    monkeypatch: pytest.MonkeyPatch, in_use: bool, restored: list[int]
+) -> None:
+    """Stands in for a machine with two GPUs."""
+    read = Mock(return_value=torch.get_rng_state())
+    for name, value in {
+        "cuda.is_initialized": lambda: in_use,
+        "cuda.device_count": lambda: 2,
+        "cuda.get_rng_state": read,
+        "cuda.set_rng_state": Mock(),
+        "accelerator.current_accelerator": lambda: torch.device("cuda"),
+    }.items():
+        monkeypatch.setattr(f"torch.{name}", value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with seeded(0):
+            pass
+    assert [call.args[0] for call in read.call_args_list] == restored

@@ -14,7 +14,7 @@ def test_whitening_gives_every_direction_of_the_patches_the_same_weight(patch: i
     x = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bilinear")
     x = (x + 0.3 * torch.rand(x.shape, generator=dice)).clamp(0, 1)
     network = WhitenedClassifier(3, (8, 16), 10, patch=patch)
-    network.fit_whitening(x)
+    network.fit_whitening(x.split(7))
     found = network.whiten(4 * (x - 0.5))
     count = 3 * patch**2
     # The filters and their negatives, so that what GELU drops of one is kept by the other.
@@ -31,7 +31,7 @@ def test_normalisation_is_folded_into_the_convolutions() -> None:
     network = WhitenedClassifier(3, (8, 16, 16), 10)
     trained = network.for_training()
     x = torch.rand(16, 3, 32, 32)
-    trained.fit_whitening(x)
+    trained.fit_whitening([x])
     trained.train()
     for _ in range(3):
         trained(x)

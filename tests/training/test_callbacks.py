@@ -102,6 +102,15 @@ def test_the_best_epoch_is_exported_and_while_fine_tuning_the_latest(tmp_path: P
     assert observer.epochs[0] == {"objective": 5.0}
 
 
+def test_an_epoch_without_a_finite_objective_ends_the_training(tmp_path: Path) -> None:
+    exported: list[float] = []
+    export = export_best(tmp_path / "model.safetensors", Recorder(), exported)
+    metrics = {"val_objective": torch.tensor(math.nan)}
+    with pytest.raises(FloatingPointError, match="not a finite number"):
+        export.on_validation_end(fake_trainer(callback_metrics=metrics), Mock())
+    assert (exported, export.history) == ([], [])
+
+
 def test_a_validation_before_the_first_step_of_an_epoch_does_not_count(tmp_path: Path) -> None:
     exported: list[float] = []
     export = export_best(tmp_path / "model.safetensors", Recorder(), exported)

@@ -7,7 +7,6 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -37,10 +36,16 @@ def test_options_in_the_words_of_each_lightning(
         compat.strategy("ddp_spawn", 2)
 
 
-def test_precision_is_bf16_where_that_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    for fast, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(compat, "bf16_is_fast", lambda device, fast=fast: fast)
-        assert compat.precision("auto", "cpu") == compat.precision(expected, "cpu")
+@pytest.mark.parametrize(
+    ("bf16", "fp16", "expected"),
+    [(True, True, "bf16"), (True, False, "bf16"), (False, True, "fp16"), (False, False, "fp32")],
+)
+def test_precision_is_half_where_that_is_fast(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, fp16: bool, expected: str
+) -> None:
+    monkeypatch.setattr(compat, "bf16_is_fast", lambda device: bf16)
+    monkeypatch.setattr(compat, "fp16_is_fast", lambda device: fp16)
+    assert compat.precision("auto", "cpu") == compat.precision(expected, "cpu")
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
@@ -68,40 +73,6 @@ def test_lightning_is_silent_inside_and_as_before_outside() -> None:
         assert not logger.isEnabledFor(logging.WARNING)
     assert logger.level == level
     assert warnings.filters == filters
-
-
-def test_a_seed_holds_inside_and_the_state_from_before_outside() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(2)[1]
-    torch.manual_seed(5)
-    torch.rand(1)
-    with compat.seeded(1):
-        first = torch.rand(3)
-    assert torch.rand(1) == expected
-    with compat.seeded(1):
-        assert torch.equal(torch.rand(3), first)
-
-
-@pytest.mark.parametrize(("in_use", "restored"), [(False, []), (True, [0, 1])])
-def test_gpus_that_are_not_in_use_are_not_started_up(
-    monkeypatch: pytest.MonkeyPatch, in_use: bool, restored: list[int]
-) -> None:
-    """Stands in for a machine with two GPUs."""
-    read = Mock(return_value=torch.get_rng_state())
-    for name, value in {
-        "cuda.is_available": lambda: True,
-        "cuda.is_initialized": lambda: in_use,
-        "cuda.device_count": lambda: 2,
-        "cuda.get_rng_state": read,
-        "cuda.set_rng_state": Mock(),
-        "accelerator.current_accelerator": lambda: torch.device("cuda"),
-    }.items():
-        monkeypatch.setattr(f"torch.{name}", value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with compat.seeded(0):
-            pass
-    assert [call.args[0] for call in read.call_args_list] == restored
 
 
 @pytest.mark.bolts

@@ -33,6 +33,20 @@ def test_nothing_is_fitted_before_the_warm_up_or_without_alignment() -> None:
         assert alignment.class_mean.abs().max() == 0
 
 
+def test_an_exact_fit_does_not_multiply_all_images_by_all_classes() -> None:
+    at_once = []
+
+    def encode(part: torch.Tensor, labels: torch.Tensor) -> Encoded:
+        at_once.append(len(part))
+        return Encoded(torch.randn(len(part), 4), torch.zeros(len(part), 4))
+
+    moments = LatentMoments(AlignmentRecipe(strength=1.0), 1000, 4)
+    y = torch.arange(1300) % 1000
+    moments.fit_exactly(LatentAlignment(1000, 4), encode, torch.zeros(1300, 1, 1, 1), y)
+    assert sum(at_once) == 1300
+    assert max(at_once) <= 50
+
+
 def test_an_exact_fit_takes_every_image() -> None:
     torch.manual_seed(0)
     moments, alignment = LatentMoments(AlignmentRecipe(strength=1.0), 2, 4), LatentAlignment(2, 4)

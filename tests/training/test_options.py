@@ -9,7 +9,8 @@ import torch
 from helpers import Recorder
 from PIL import Image
 
-from cvae_cli.errors import UserError
+from cvae_cli.data.catalogue import CLASSES
+from cvae_cli.errors import DataError, UserError
 from cvae_cli.training.options import TrainOptions, resolve
 from cvae_cli.training.recipes import MNIST
 
@@ -44,6 +45,14 @@ def test_options_that_do_not_go_together_are_refused(data_dir: Path) -> None:
         resolve(TrainOptions(data_dir=data_dir, label_blind=True), Recorder())
     with pytest.raises(UserError, match="mnist has its own"):
         resolve(TrainOptions(data_dir=data_dir, channels=3), Recorder())
+
+
+def test_a_known_data_set_of_another_size_is_refused(tmp_path: Path) -> None:
+    for number, name in enumerate(CLASSES["cifar10"]):
+        (tmp_path / "cifar10" / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / "cifar10" / "train" / name / "0.png")
+    with pytest.raises(DataError, match=r"64x64 pixels, not 32x32; .* --data FOLDER"):
+        resolve(TrainOptions("cifar10", data_dir=tmp_path), Recorder())
 
 
 def test_parts_of_ones_own_come_in_one_order_for_every_seed_and_process(tmp_path: Path) -> None:

@@ -150,6 +150,38 @@ def test_a_stopped_run_goes_on_where_it_was(digits: TrainingData, tmp_path: Path
 
 
 @pytest.mark.bolts
+def test_sessions_shorter_than_an_epoch_do_not_begin_with_the_same_images(
+    digits: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    training_terms = Objective.training_terms
+
+    def watched(self: Objective, images: torch.Tensor, *others: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append(images.clone())
+        return training_terms(self, images, *others)
+
+    monkeypatch.setattr(Objective, "training_terms", watched)
+    for resume in (False, True, True):
+        session = Recorder()
+        options = replace(OPTIONS, resume=resume)
+        train(
+            DIGITS, digits, tmp_path / "run", options, session,
+            lambda session=session: signal.SIGINT if session.steps == 2 else None,  # type: ignore[misc]
+        )  # fmt: skip
+    assert len(seen) == 6
+    assert not any(torch.equal(seen[0], other) for other in seen[1:])
+    assert not torch.equal(seen[2], seen[4])
+
+
+def test_a_training_that_diverges_is_said_to(digits: TrainingData, tmp_path: Path) -> None:
+    recipe = replace(DIGITS, optimizer=replace(DIGITS.optimizer, learning_rate=1e6))
+    with pytest.raises(
+        UserError, match=r"diverged in epoch 1: .* another --out, with --learning-rate 3e\+05"
+    ):
+        train(recipe, digits, tmp_path / "run", OPTIONS)
+
+
+@pytest.mark.bolts
 @pytest.mark.parametrize("steps", [1, 9, 10, 14, 18])
 def test_a_run_that_is_stopped_within_an_epoch_still_trains_every_step(
     digits: TrainingData, tmp_path: Path, steps: int
@@ -271,8 +303,9 @@ def test_fine_tuning_uses_other_factors_also_when_it_is_resumed(
     card = registry.read_card(tmp_path / "run" / "model.safetensors")
     assert card.raw["training"]["epochs"] == 2
     seen.clear()
-    train(recipe, photos, tmp_path / "run", replace(OPTIONS, epochs=4, resume=True))
-    assert seen == [late] * (2 * half)
+    # Resumed for more epochs, it is again the second half of them.
+    train(recipe, photos, tmp_path / "run", replace(OPTIONS, epochs=6, resume=True))
+    assert seen == [early] * half + [late] * (3 * half)
 
 
 def test_rare_classes_are_seen_more_often_but_not_as_often_as_others() -> None:
