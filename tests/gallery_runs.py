@@ -46,7 +46,9 @@ def of_every_kind() -> list[ImageOutcome]:
     ]
 
 
-def write(folder: Path, outcomes: Iterable[ImageOutcome], **run: Any) -> Path:
+def write(
+    folder: Path, outcomes: Iterable[ImageOutcome], *, name: str = "manifest.jsonl", **run: Any
+) -> Path:
     """Write a manifest into a folder; that folder."""
     folder.mkdir(exist_ok=True)
     known = {
@@ -54,7 +56,7 @@ def write(folder: Path, outcomes: Iterable[ImageOutcome], **run: Any) -> Path:
         "channels": 1, "judge": "mnist-judge", "judge_sha256": "1" * 64,
         "options": {"targets": list(CLASSES), "sources": ["imgs"]}, "versions": {},
     }  # fmt: skip
-    with Manifest(folder / "manifest.jsonl", {**known, **run}) as manifest:
+    with Manifest(folder / name, {**known, **run}) as manifest:
         for one in outcomes:
             manifest.write(to_record(one))
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Any
@@ -21,6 +22,10 @@ _COMMANDS = {
     "export": "Write a model as ONNX, to run it without cvae.",
     "models": "List the models that come with cvae, or show one.",
 }
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a full or broken place says."""
 
 
 class _LazyGroup(click.Group):
@@ -58,20 +63,40 @@ class _LazyGroup(click.Group):
             _print_error(str(error))
             ctx.exit(Exit.USER_ERROR)
         except BrokenPipeError:
-            # The reader of stdout has gone, as with | head. Python would complain at exit.
-            storage.discard(sys.stdout.fileno())
+            # The reader has gone, as with | head. Python would complain at exit.
+            _discard_what_fails()
             ctx.exit(Exit.BROKEN_PIPE)
         except KeyboardInterrupt:
             _print_error("interrupted; everything that was finished is kept.")
             ctx.exit(Exit.INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception:
+        except Exception as error:
+            # What cvae writes itself has a file's name; click and rich write to stdout and stderr.
+            if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+                _discard_what_fails()
+                _print_error(f"stdout or stderr cannot be written: {error.strerror}.")
+                ctx.exit(Exit.USER_ERROR)
+            if type(error).__module__ == "sqlite3":
+                _print_error(
+                    f"the folder for temporary files cannot be used ({error}); name another one by setting "
+                    "TMPDIR or SQLITE_TMPDIR."
+                )
+                ctx.exit(Exit.USER_ERROR)
             import traceback
 
             traceback.print_exc()
             _print_error("this is a bug in cvae; please report it, with the lines above and the command.")
             ctx.exit(Exit.BUG)
+
+
+def _discard_what_fails() -> None:
+    """Lead streams nowhere that cannot be written to any more, or Python would complain when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            storage.discard(stream.fileno())
 
 
 def _accept_verbosity(command: click.Command) -> None:
@@ -102,7 +127,10 @@ def _accept_verbosity(command: click.Command) -> None:
 def _print_error(message: str) -> None:
     from cvae_cli.cli.console import print_error
 
-    print_error(message)
+    try:
+        print_error(message)
+    except OSError:  # a full or broken stderr: what is left is the exit code
+        _discard_what_fails()
 
 
 @click.group(

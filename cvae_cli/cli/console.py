@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,9 +17,7 @@ _made: list[Console] = []
 
 def make_console() -> Console:
     """A rich console on stderr; colours follow the terminal and ``NO_COLOR``."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, emoji=False)
+    console = _rich_console(stderr=True, highlight=False, emoji=False)
     # Lines wrap at the edge of a terminal, but a line of a log stays one line, for grep.
     console.soft_wrap = not console.is_terminal
     _made[:] = [console]
@@ -33,14 +31,18 @@ def current_console() -> Console:
 
 def make_stdout_console() -> Console:
     """A rich console on stdout, for pictures that were asked for."""
+    return _rich_console(highlight=False, emoji=False)
+
+
+def _rich_console(**options: Any) -> Console:
     from rich.console import Console
 
-    class Stdout(Console):
+    class Ours(Console):
         def on_broken_pipe(self) -> None:
             """Leave it to the command, which has an exit code for that."""
             raise BrokenPipeError
 
-    return Stdout(highlight=False, emoji=False)
+    return Ours(**options)
 
 
 def verbosity() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,14 +75,15 @@ def command(
         raise click.UsageError("name the picture to write with --out, or add --show.")
     console = make_console()
     drawn: list[tuple[tuple[str, ...], Sequence[SheetRow]]] = []
+    stop = StopRequest()
     job = SheetOptions(
         sources=source,
-        listing=options.listing(source, null=null),
+        listing=options.listing(source, null=null, should_stop=stop),
         show=(lambda classes, rows: drawn.append((classes, rows))) if show else None,
         **asked,
     )
     report = Report()
-    with StopRequest() as stop, ProgressDisplay(console) as display:
+    with stop, ProgressDisplay(console) as display, suppress(KeyboardInterrupt):
         outcomes = sheet(job)
         warn_of_unshown(console, job.model)
         for outcome in outcomes:

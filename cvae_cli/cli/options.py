@@ -6,9 +6,9 @@ import codecs
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -190,11 +190,18 @@ null = click.option(
 )
 
 
-def listing(source: tuple[Location, ...], *, null: bool) -> Iterator[str] | None:
+def listing(
+    source: tuple[Location, ...], *, null: bool, should_stop: Callable[[], object | None] = lambda: None
+) -> Iterator[str] | None:
     """``None``, or the paths on stdin, as they come, where the source is ``-``.
 
+    Args:
+        source: what the command was given.
+        null: whether paths end with a NUL character, not with a line.
+        should_stop: asked while nothing comes; the iterator then raises KeyboardInterrupt.
+
     Raises:
-        click.UsageError: ``-`` beside other sources, or ``--null`` without it.
+        click.UsageError: ``-`` beside other sources, ``--null`` without it, or no stdin.
     """
     if DASH not in source:
         if null:
@@ -202,21 +209,27 @@ def listing(source: tuple[Location, ...], *, null: bool) -> Iterator[str] | None
         return None
     if len(source) > 1:
         raise click.UsageError("- (a list of paths on stdin) cannot be mixed with other sources.")
+    if sys.stdin is None:
+        raise click.UsageError("- is for a list of paths on stdin, which is closed.")
+    parts = _split(storage.chunks(sys.stdin.buffer, should_stop), b"\0" if null else b"\n")
     # Decoded as the names of files are, so that any of them survives.
-    return map(os.fsdecode, _until_null(sys.stdin.buffer) if null else _lines(sys.stdin.buffer))
+    return map(os.fsdecode, parts if null else _lines(parts))
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines without their ends, and without the byte-order mark that the first may begin with."""
-    for number, line in enumerate(stream):
-        yield (line if number else line.removeprefix(codecs.BOM_UTF8)).rstrip(b"\r\n")
+def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines without a carriage return, and without the byte-order mark that the first may begin with."""
+    for number, line in enumerate(parts):
+        yield (line if number else line.removeprefix(codecs.BOM_UTF8)).rstrip(b"\r")
 
 
-def _until_null(stream: IO[bytes]) -> Iterator[bytes]:
-    """What lies between NUL characters."""
-    rest = b""
-    while chunk := stream.read(1 << 16):
-        *whole, rest = (rest + chunk).split(b"\0")
-        yield from whole
-    if rest:
+def _split(chunks: Iterable[bytes], end: bytes) -> Iterator[bytes]:
+    """What lies before each ``end``, and what is left over."""
+    begun: list[bytes] = []  # not one string, which would be copied for each chunk of a long part
+    for chunk in chunks:
+        first, *others = chunk.split(end)
+        begun.append(first)
+        for other in others:
+            yield b"".join(begun)
+            begun = [other]
+    if rest := b"".join(begun):
         yield rest

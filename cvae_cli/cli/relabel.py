@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -141,7 +141,8 @@ def command(
     console = make_console()
     if shard is None and (shard := shard_from_environment(os.environ)) and verbosity() >= 0:
         console.print(f"shard {shard[0]}/{shard[1]}, from this process's environment.")
-    listing = options.listing(source, null=null)
+    stop = StopRequest()
+    listing = options.listing(source, null=null, should_stop=stop)
     job = RelabelOptions(sources=source, listing=listing, shard=shard, processes=True, **asked)
     report = Report()
     display = ProgressDisplay(console)
@@ -165,9 +166,10 @@ def command(
         return relabel_on_cluster(job, address=ray_address, listed=progress.set_total)
 
     with (
-        StopRequest() as stop,
+        stop,
         display,
         closing(start()) as outcomes,  # type: ignore[type-var]
+        suppress(KeyboardInterrupt),  # from a list that waits, once a stop was asked for
     ):
         warn_of_unshown(console, job.model)
         if listings is not None:

@@ -210,7 +210,7 @@ def _judge_file(
     return train_judge(
         train,
         file,
-        name=f"{Path(data).resolve().name}-judge",
+        name=f"{storage.resolved(Path(data)).name}-judge",
         data_set=data,
         command=command,
         device=options.device,

@@ -93,7 +93,7 @@ def gallery(options: GalleryOptions, progress: Progress = lambda done: None) -> 
     """
     run = read_manifest(options.folder)
     page = options.out or options.folder / "index.html"
-    elsewhere = page.parent.resolve() != options.folder.resolve()
+    elsewhere = storage.resolved(page.parent) != storage.resolved(options.folder)
     if elsewhere and not options.single_file:
         raise UserError(
             f"{page}: the page links to the pictures beside it; write it into {options.folder}, or add "
@@ -255,9 +255,14 @@ class _Writer:
 
     def _render(self, template: str, **values: Any) -> str:
         run = self.run.runs[0]
+        if len(self.run.runs) > 1:
+            run = {**run, "complete": all(each.get("complete") for each in self.run.runs)}
+        if "options" in run:
+            run = {**run, "options": {key: each for key, each in run["options"].items() if key != "shard"}}
         return render(
             template,
-            title=self.options.folder.resolve().name,
+            missing=self.run.missing_shards(),
+            title=storage.resolved(self.options.folder).name,
             run=run,
             page_name=self.page.name,
             data=DATA,

@@ -93,7 +93,8 @@ class Links:
         below = outcome.source not in ("-", outcome.path)
         for source, path in ((outcome.source, outcome.path), (_raw(outcome.source), _raw(outcome.path))):
             file = Path(source) / path if below else Path(path)
-            if storage.is_file(file):
+            # The paths are relative to the folder that the run was started in, which may not be this one.
+            if storage.is_file(file) and outcome.version in (None, storage.version_of(file)):
                 relative = os.path.relpath(os.path.abspath(file), self._base)  # noqa: PTH100 - keeps links
                 shown = file.suffix.lower() in _SHOWN_BY_BROWSERS
                 return as_url(relative), shown
@@ -102,7 +103,7 @@ class Links:
 
 def as_url(path: str) -> str:
     """A path, relative and with ``/``, as a relative URL."""
-    return quote(os.fsencode(path.replace(os.sep, "/")), safe="/")
+    return quote(path.replace(os.sep, "/").encode("utf-8", "surrogateescape"), safe="/")
 
 
 def url_of_output(path: str) -> str:

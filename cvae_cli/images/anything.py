@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cvae_cli import storage
 from cvae_cli.errors import ImageError
@@ -19,6 +19,7 @@ from cvae_cli.storage import RemotePath
 Picture: TypeAlias = Image.Image
 """An image of Pillow's."""
 
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _PATHS = (str, os.PathLike, RemotePath)
 
 
@@ -45,7 +46,7 @@ def load_anything(source: Any, spec: InputSpec, *, invert: Invert = "auto", fit:
         ImageError: it cannot be read, decoded or prepared, or is no image.
     """
     if isinstance(source, (bytes, Image.Image)):
-        content = source if isinstance(source, bytes) else _as_png(source)
+        content = source if isinstance(source, bytes) else _as_file(source)
         return load_image(content, spec, invert=invert, fit=fit)
     if isinstance(source, _PATHS):
         file = source if isinstance(source, RemotePath) else storage.locate(os.fspath(source))
@@ -56,11 +57,16 @@ def load_anything(source: Any, spec: InputSpec, *, invert: Invert = "auto", fit:
     return prepare(_pixels(np.asarray(source)), spec, invert=invert, fit=fit)
 
 
-def _as_png(image: Image.Image) -> bytes:
+def _as_file(image: Image.Image) -> bytes:
     """As a file would hold it, so that transparency and deep samples are treated as they are in files."""
-    if image.mode not in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
-        image = image.convert("RGB")
+    image = ImageOps.exif_transpose(image)
     buffer = io.BytesIO()
+    if image.mode.startswith(("I", "F")):
+        image.save(buffer, "TIFF")
+        return buffer.getvalue()
+    as_png = {"La": "LA", "PA": "RGBA", "RGBa": "RGBA", **{mode: mode for mode in _PNG_MODES}}
+    if (mode := as_png.get(image.mode, "RGB")) != image.mode:
+        image = image.convert(mode)
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 

@@ -150,6 +150,8 @@ def _decode(content: bytes, max_pixels: int, sufficient_side: int | None, png: P
         return _to_array(upright, done, tags, both[1] if both else None)
     except MemoryError:
         raise ImageError("too large for the memory of this machine") from None
+    except ValueError as error:  # a mode that Pillow reads and cannot convert
+        raise ImageError(_reason(error)) from error
 
 
 def _decode_without_end(content: bytes, max_pixels: int, sufficient_side: int | None) -> Decoded:
@@ -216,6 +218,7 @@ def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, lower: I
         return Decoded(pixels[:, :, None], replace(done, bits=deep.bits, stretched=deep.stretched))
     if mode in _TRANSPARENT_MODES or "transparency" in image.info:
         # Converting to the mode that it already has would copy the whole image.
+        image = image.convert("LA") if mode == "La" else image  # which Pillow converts to nothing else
         rgb, background = _composite(image if mode == "RGBA" else image.convert("RGBA"))
         done = replace(done, composited=background)
     elif mode in ("1", "L"):

@@ -166,15 +166,15 @@ def discover(
     list_folder = list_images if listings is None else listings.list_images
     unique = _without_repeats(sources)
     names = Counter(source.name for source, is_folder in unique.items() if not is_folder)
-    barred = exclude.resolve() if exclude is not None else None
+    barred = storage.resolved(exclude) if exclude is not None else None
     siblings = _Siblings()
     taken: set[str] = set()
-    folders = {source.resolve() for source, is_folder in unique.items() if is_folder}
+    folders = {storage.resolved(source) for source, is_folder in unique.items() if is_folder}
     linked: set[Path] = set()
 
     def is_walked_elsewhere(folder: Path) -> bool:
         """Whether what a link leads to is in a source or the target of an earlier link, or holds one."""
-        real, others = folder.resolve(), folders | linked
+        real, others = storage.resolved(folder), folders | linked
         linked.add(real)
         return bool(others & {real, *real.parents}) or any(real in other.parents for other in others)
 
@@ -182,8 +182,8 @@ def discover(
         if is_folder:
             prefix = PurePosixPath()
             if len(unique) > 1:
-                prefix = untaken(PurePosixPath(source.resolve().name or "root"), taken)
-            if source.resolve() != barred:
+                prefix = untaken(PurePosixPath(storage.resolved(source).name or "root"), taken)
+            if storage.resolved(source) != barred:
                 yield from _walk(source, prefix, barred, list_folder, is_walked_elsewhere)
         elif not _is_output(source, barred):
             alone = names[source.name] == 1
@@ -198,15 +198,16 @@ def from_list(paths: Iterable[str], *, exclude: Location | None = None) -> Itera
     Empty lines, repeated paths and what cvae itself wrote below ``exclude`` are skipped. The output
     mirrors each path as it is written: ``imgs/a/x.png`` becomes ``DIR/imgs/a/x.png``.
     """
-    barred = exclude.resolve() if exclude is not None else None
+    barred = storage.resolved(exclude) if exclude is not None else None
     siblings = _Siblings()
-    with closing(OutputOwners()) as owners:
+    fold_case = exclude is not None and storage.ignores_case(exclude)
+    with closing(OutputOwners(fold_case=fold_case)) as owners:
         for text in paths:
             if storage.is_url(text):
                 yield from _listed_url(text, owners, siblings, barred)
                 continue
             file = Path(text)
-            if not text or file.is_dir():  # find prints folders too
+            if not text or storage.is_folder(file):  # find prints folders too
                 continue
             if "\0" in text:
                 problem = "the path holds a NUL character; for a list of find -print0 add --null"
@@ -280,7 +281,7 @@ def _without_repeats(sources: Iterable[Location]) -> dict[Location, bool]:
 
     With each, whether it is a folder.
     """
-    unique = {source.resolve(): source for source in sources}
+    unique = {storage.resolved(source): source for source in sources}
     folders = {real for real, source in unique.items() if storage.is_folder(source)}
 
     def is_found_in(real: Location, folder: Location) -> bool:
@@ -320,7 +321,7 @@ def _walk(
                 yield ImageRef(folder / name, str(below / name), source, place / name, passed_over=reason)
                 continue
             stem = output_stem(name, ambiguous)
-            if barred is None or barred.name != name or (folder / name).resolve() != barred:
+            if barred is None or barred.name != name or storage.resolved(folder / name) != barred:
                 yield ImageRef(folder / name, str(below / name), source, place / stem, version=version)
         if isinstance(folder, RemotePath):
             if "" in folders:
@@ -335,7 +336,7 @@ def _walk(
                 if not ((here / name).is_symlink() and is_walked_elsewhere(here / name))
             ]
         for name in reversed(folders):
-            if barred is None or (folder / name).resolve() != barred:
+            if barred is None or storage.resolved(folder / name) != barred:
                 waiting.append((folder / name, place / name, below / name))
 
 
@@ -343,5 +344,5 @@ def _is_output(path: Location, out: Location | None) -> bool:
     """Whether a file lies in the output folder and was written by cvae."""
     if out is None:
         return False
-    real = path.resolve()
+    real = storage.resolved(path)
     return (real == out or out in real.parents) and read_provenance(path) is not None

@@ -101,7 +101,7 @@ def list_images(folder: Location, *, root: Location | None = None) -> Listing:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)
-            elif entry.is_symlink() and entry.is_dir():
+            elif entry.is_symlink() and storage.is_folder(Path(entry.path)):
                 if isinstance(root, Path) and _leads_out(Path(entry.path), root):
                     folders.append(entry.name)
             elif suffix_of(entry.name) in SUFFIXES or suffix_of(entry.name) in UNSUPPORTED:
@@ -135,7 +135,7 @@ def is_passed_over(name: str) -> bool:
 
 def _leads_out(link: Path, root: Path) -> bool:
     """Whether a link leads to a folder that neither lies in a source nor holds it."""
-    target, root = link.resolve(), root.resolve()
+    target, root = storage.resolved(link), storage.resolved(root)
     return target != root and root not in target.parents and target not in root.parents
 
 

@@ -176,6 +176,14 @@ class RecordedRun:
     files: tuple[Location, ...]
     runs: tuple[dict[str, Any], ...]
 
+    def missing_shards(self) -> list[int]:
+        """The numbers of the shards that have left no manifest here, where there are shards."""
+        shards = [tuple(map(int, re.findall(r"\d+", file.name))) for file in self.files]
+        if len(shards[0]) < 2:
+            return []
+        there = {index for index, _ in shards}
+        return [number for number in range(1, shards[0][1] + 1) if number not in there]
+
     def outcomes(self) -> Iterator[ImageOutcome]:
         """What became of each image, in the order of the manifests; an image that two name, once.
 

@@ -70,11 +70,11 @@ def is_source(file: Location, sources: Iterable[Location], out: Location) -> boo
         sources: files and folders.
         out: the output folder.
     """
-    real, real_out = _resolved(file), out.resolve()
+    real, real_out = _resolved(file), storage.resolved(out)
     # A source that holds the output folder does not make its contents sources.
     return any(
         real == source or (source in real.parents and source not in real_out.parents)
-        for source in (source.resolve() for source in sources)
+        for source in (storage.resolved(source) for source in sources)
     )
 
 
@@ -118,7 +118,7 @@ class OutputFolder:
             raise OutputError(
                 f"{self.root}: cannot be written: {error.strerror or error}; choose another --out."
             ) from error
-        self._real_root = self.root.resolve()
+        self._real_root = storage.resolved(self.root)
 
     def write(self, relative: str, content: bytes) -> None:
         """Write a file below the folder, whole or not at all.

@@ -15,8 +15,13 @@ class OutputOwners:
     cache; two paths of a million share a hash with a probability of 3e-8.
     """
 
-    def __init__(self) -> None:
-        """Begin without any."""
+    def __init__(self, *, fold_case: bool = False) -> None:
+        """Begin without any.
+
+        Args:
+            fold_case: whether outputs whose names differ only in case are the same.
+        """
+        self._fold_case = fold_case
         # An empty name is a temporary file that SQLite deletes; a generator may be closed in another thread.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
@@ -28,13 +33,13 @@ class OutputOwners:
         """Give an output to a path, unless it has an owner.
 
         Args:
-            output: the output's name; names that differ only in case are the same.
+            output: the output's name.
             path: the source.
 
         Returns:
             ``new``; ``repeated`` if this path owns it already; ``taken`` if another one does.
         """
-        row = hash(output.casefold()), hash(path)
+        row = hash(output.casefold() if self._fold_case else output), hash(path)
         if self._database.execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", row).rowcount:
             return "new"
         (owner,) = self._database.execute("SELECT path FROM owners WHERE output = ?", row[:1]).fetchone()

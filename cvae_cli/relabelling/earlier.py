@@ -13,7 +13,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from typing import IO, Any, NamedTuple
 
@@ -106,21 +106,24 @@ class EarlierRuns:
     def keep_rest(self, *, complete: bool) -> None:
         """Keep the lines of images that were not asked for where a run ends early.
 
-        Its manifest, which replaces that of the run before, does not have them.
+        Its manifest, which replaces that of the run before, does not have them. As far as they can be kept:
+        on a full disk the run has something worse to say, and what is lost is only read again.
 
         Args:
             complete: whether the run has come to all images; then nothing is kept.
         """
-        with self._lock:
+        with self._lock, suppress(OSError):
             if complete or not self._count():
                 if self._had_kept:
                     storage.remove(self.out / KEPT)
                 return
             rows = self._places.execute("SELECT file, place, time FROM lines ORDER BY file, place").fetchall()
             kept = storage.open_lines(self.out / KEPT)
-            for file, place, time in rows:
-                kept.write(json.dumps({**self._read(file, place), _TIME: time}))
-            kept.close()
+            try:
+                for file, place, time in rows:
+                    kept.write(json.dumps({**self._read(file, place), _TIME: time}))
+            finally:
+                kept.close()
 
     def close(self) -> None:
         """Let go of the files."""

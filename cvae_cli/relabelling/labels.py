@@ -228,7 +228,7 @@ class LabelTable:
         for path in _absolute_spellings(str(ref.file)):
             if (index := self.absolute.get(path)) is not None:
                 return index
-        end = _path_key(f"/{storage.locate(ref.source).resolve().name}/{ref.relative}")
+        end = _path_key(f"/{storage.resolved(storage.locate(ref.source)).name}/{ref.relative}")
         found = {index for path, index in self._by_name.get(Path(end).name, ()) if path.endswith(end)}
         return found.pop() if len(found) == 1 else None
 
@@ -250,7 +250,7 @@ def _absolute_spellings(path: str, base: str = "") -> tuple[str, str]:
 
 @lru_cache(maxsize=1024)
 def _followed(folder: str) -> str:
-    return str(Path(folder).resolve())
+    return str(storage.resolved(Path(folder)))
 
 
 def _path_key(path: str) -> str:

@@ -188,8 +188,8 @@ def make_plan(options: RelabelOptions) -> RelabelPlan:
     """
     if options.listing is None:
         discover.check_sources(options.sources)
-        out = options.out.resolve()
-        if any(storage.is_folder(source) and source.resolve() == out for source in options.sources):
+        out = storage.resolved(options.out)
+        if any(storage.is_folder(source) and storage.resolved(source) == out for source in options.sources):
             raise UserError(f"{options.out} is the source itself; choose another folder for --out.")
     card = registry.read_card(registry.resolve(options.model))
     rule = LabelRule.parse(options.labels, card.spec.classes)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, overload
 
 from cvae_cli.errors import OutputError
 from cvae_cli.storage import lines, local, remote
 from cvae_cli.storage.local import (
     NO_SUCH_NAME,
+    chunks,
     clear_abandoned,
     discard,
     is_empty_folder,
@@ -37,10 +38,12 @@ __all__ = [
     "Location",
     "RemotePath",
     "as_arrow",
+    "chunks",
     "clear_abandoned",
     "discard",
     "exists",
     "file_names",
+    "ignores_case",
     "is_empty_folder",
     "is_file",
     "is_folder",
@@ -63,6 +66,7 @@ __all__ = [
     "remove_if_abandoned",
     "rename",
     "replace_file",
+    "resolved",
     "scan",
     "shown",
     "size_of",
@@ -96,6 +100,24 @@ def is_file(place: Location) -> bool:
 def is_folder(place: Location) -> bool:
     """Whether there is a folder; ``False`` too for a name that cannot be."""
     return remote.is_folder(place) if isinstance(place, RemotePath) else local.is_folder(place)
+
+
+@overload
+def resolved(place: Path) -> Path: ...
+
+
+@overload
+def resolved(place: Location) -> Location: ...
+
+
+def resolved(place: Location) -> Location:
+    """Where it really is, without links; what cannot be followed stays as it is."""
+    return place if isinstance(place, RemotePath) else local.resolved(place)
+
+
+def ignores_case(folder: Location) -> bool:
+    """Whether names that differ in case alone are one name in a folder, which need not be there yet."""
+    return not isinstance(folder, RemotePath) and local.ignores_case(folder)
 
 
 def size_of(place: Location) -> int | None:

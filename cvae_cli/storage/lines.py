@@ -22,23 +22,37 @@ except ImportError:  # not on Windows
 class _Lines:
     """A stream of lines, of which the first can be written again."""
 
-    _stream: IO[str]
+    _stream: IO[bytes]
+    """Without a buffer: a line that cannot be written must not come up again when the stream is closed."""
     _first_length = 0
+    _whole = 0
+    """Bytes of whole lines."""
 
     def write(self, line: str) -> None:
-        """Add a line, without its line break. Raises OSError."""
+        """Add a line, without its line break; whole, or not at all. Raises OSError."""
         self._first_length = self._first_length or len(line.encode())
-        self._stream.write(line + "\n")
+        content = f"{line}\n".encode()
+        try:
+            self._write_all(content)
+        except OSError:
+            with suppress(OSError):
+                self._stream.truncate(self._whole)
+                self._stream.seek(self._whole)
+            raise
+        self._whole += len(content)
+
+    def _write_all(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[self._stream.write(rest) :]
 
     def rewrite_first(self, line: str) -> None:
         """Replace the first line, which was at least as long, before closing. Raises OSError."""
         content = line.encode()
         if len(content) > self._first_length:
             raise ValueError("the first line was shorter")
-        self._stream.flush()
         self._stream.seek(0)
-        self._stream.write(line + " " * (self._first_length - len(content)))
-        self._stream.flush()
+        self._write_all(content.ljust(self._first_length))
 
 
 class LocalLines(_Lines):
@@ -63,11 +77,11 @@ class LocalLines(_Lines):
         if fcntl is None:
             os.replace(self.partial, self.file)
 
-    def _open_locked(self) -> IO[str] | None:
+    def _open_locked(self) -> IO[bytes] | None:
         """``NAME.part``, emptied, if no other run is writing it."""
         while fcntl is not None:
             try:
-                stream = self._open("r+")
+                stream = self._open("rb+")
             except OSError as error:
                 if error.errno in (errno.ELOOP, errno.EEXIST):
                     return None
@@ -87,16 +101,16 @@ class LocalLines(_Lines):
                 stream.close()
         return None
 
-    def _open_hidden(self) -> IO[str]:
+    def _open_hidden(self) -> IO[bytes]:
         while True:
             self.partial = self.partial.with_name(temporary_name())
-            stream = self._open("w")
+            stream = self._open("wb")
             if local.lock(stream.fileno()) is not False and self.partial.exists():
                 return stream
             # Another run took it for an abandoned one before it was locked.
             stream.close()
 
-    def _open(self, mode: str) -> IO[str]:
+    def _open(self, mode: str) -> IO[bytes]:
         def opener(path: str, flags: int) -> int:
             # "r+" by itself makes no file, and "a" cannot go back to the first line.
             descriptor = os.open(path, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
@@ -106,7 +120,7 @@ class LocalLines(_Lines):
             return descriptor
 
         # Never through a link, to a file that is not ours.
-        return open(self.partial, mode, encoding="utf-8", newline="\n", buffering=1, opener=opener)
+        return open(self.partial, mode, buffering=0, opener=opener)
 
 
 class RemoteLines(_Lines):
@@ -115,9 +129,7 @@ class RemoteLines(_Lines):
     def __init__(self, file: RemotePath) -> None:
         """Open the stream. Raises OSError."""
         self.file = file
-        self._stream = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed in close
-            "w", encoding="utf-8", newline="\n", delete=False
-        )
+        self._stream = tempfile.NamedTemporaryFile("wb", buffering=0, delete=False)  # noqa: SIM115 - in close
 
     def close(self) -> None:
         """Give the file its name. Raises OSError."""

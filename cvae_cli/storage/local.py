@@ -12,12 +12,14 @@ import itertools
 import os
 import re
 import secrets
+import select
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +35,7 @@ NO_SUCH_NAME = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _ATTEMPTS = 3
+_CHUNK, _PATIENCE_SECONDS = 1 << 16, 0.5
 _PROCESS = secrets.token_hex(8)
 _SERIAL = itertools.count()
 _TEMPORARY = re.compile(r"\.cvae-[0-9a-f-]+\.part(-work)?")
@@ -41,6 +44,24 @@ _ABANDONED_SECONDS = 24 * 3600
 
 
 # Looking
+
+
+def resolved(path: Path) -> Path:
+    """An absolute path without links; what cannot be followed, a loop or too long a name, stays as it is."""
+    return Path(os.path.realpath(path))
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether names that differ in case alone are one name in a folder, which need not be there yet."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    here = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay
+    while not is_folder(here) and here != here.parent:
+        here = here.parent
+    with suppress(OSError), os.scandir(here) as entries:
+        inside = next((here / entry.name for entry in entries if entry.name.swapcase() != entry.name), here)
+        return is_same_file(inside, inside.with_name(inside.name.swapcase()))
+    return False
 
 
 def exists(path: Path) -> bool:
@@ -261,6 +282,31 @@ def make_writable_folder(folder: Path) -> None:
     probe.touch()
     # Another run may have taken it for an abandoned one.
     probe.unlink(missing_ok=True)
+
+
+def chunks(stream: IO[bytes], should_stop: Callable[[], object | None]) -> Iterator[bytes]:
+    """What comes from a pipe or file, as it comes, and b"" at its end; asks whether to stop meanwhile.
+
+    A signal that is only noted does not end a read, which would wait for a writer that has nothing to say.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop.
+    """
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        descriptor = None  # no file, in a test
+    while should_stop() is None:
+        if descriptor is None or sys.platform == "win32":  # where only sockets can be waited for
+            chunk = stream.read(_CHUNK)
+        elif not select.select([descriptor], [], [], _PATIENCE_SECONDS)[0]:
+            continue
+        else:
+            chunk = os.read(descriptor, _CHUNK)
+        yield chunk
+        if not chunk:
+            return
+    raise KeyboardInterrupt
 
 
 def discard(descriptor: int) -> None:

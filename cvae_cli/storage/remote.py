@@ -218,7 +218,8 @@ def scan(folder: RemotePath) -> list[Entry]:
         if not whole.startswith(beginning) or (whole == beginning and not entry.is_folder):
             continue  # what stands for the folder itself
         name = whole.removeprefix(beginning).rstrip("/")
-        entries[name] = entry._replace(name=name)
+        # A key may also be the beginning of others, as a file cannot be a folder.
+        entries[name, entry.is_folder] = entry._replace(name=name)
     return sorted(entries.values())
 
 

@@ -50,7 +50,7 @@ class TrainOptions:
     @property
     def name(self) -> str:
         """What the model is called: the name of its data set or folder."""
-        return self.data if self.data in RECIPES else Path(self.data).resolve().name or "folder"
+        return self.data if self.data in RECIPES else storage.resolved(Path(self.data)).name or "folder"
 
     def command(self, epochs: int) -> str:
         """The command that repeats this training on any machine."""
@@ -105,9 +105,9 @@ def resolve(options: TrainOptions, observer: TrainObserver) -> tuple[Recipe, Tra
     if options.distill is not None and (options.start is not None or options.arch != "auto"):
         raise UserError("--distill goes with neither --from nor --arch: all else of that model stays.")
     folder = options.out or choose_run_folder(options.name, resume=options.resume)
-    if options.data not in RECIPES and Path(options.data).resolve() in (
-        *folder.resolve().parents,
-        folder.resolve(),
+    if options.data not in RECIPES and storage.resolved(Path(options.data)) in (
+        *storage.resolved(folder).parents,
+        storage.resolved(folder),
     ):
         raise UserError(
             f"the run folder {folder} would lie in the data itself, where it would become a class; name "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +48,9 @@ def test_short_help_says_what_the_commands_say_themselves() -> None:
         (KeyboardInterrupt(), 130, "interrupted; everything that was finished is kept."),
         (ImageError("a bug, since the job should have taken it"), 1, "please report it"),
         (ZeroDivisionError("surprise"), 1, "ZeroDivisionError: surprise"),
+        (OSError(28, "No space left on device"), 2, "stdout or stderr cannot be written"),
+        (OSError(28, "No space left on device", "a"), 1, "please report it"),
+        (sqlite3.OperationalError("database or disk is full"), 2, "setting TMPDIR or SQLITE_TMPDIR"),
     ],
 )
 def test_errors_become_messages_and_exit_codes(
@@ -106,3 +111,20 @@ def test_quiet_and_verbose_are_taken_after_the_command_too(tmp_path: Path) -> No
     assert said("relabel", image, "-v") == said("-v", "relabel", image)
     assert "chalk-00.png: 0 (predict)" in said("relabel", image, "--verbose")
     assert said("-q", "relabel", image, "-v") == said("-v", "relabel", image, "-q") == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("models > /dev/full", 2, "stdout or stderr cannot be written: No space left on device."),
+        ("models nosuch 2> /dev/full", 2, ""),
+        ("relabel - --out out <&-", 2, "- is for a list of paths on stdin, which is closed."),
+    ],
+)
+def test_streams_that_cannot_be_used_are_no_bug(command: str, code: int, says: str, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m cvae_cli {command}"
+    run = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == code, run.stderr
+    assert "Traceback" not in run.stderr
+    assert says in run.stderr

@@ -312,3 +312,25 @@ def test_inputs_that_vanish_change_or_are_being_written(cvae: Run, digit: Digit,
     again = cvae("relabel", source, "--out", out, "--batch-size", "4")
     assert again.returncode == 0
     assert "20 done, 140 skipped" in again.stderr
+
+
+def test_a_stop_is_heard_while_a_list_waits(digit: Digit, tmp_path: Path) -> None:
+    source, out = images(tmp_path / "imgs", digit, 9), tmp_path / "out"
+    process = subprocess.Popen(
+        relabel("-", "--out", out, "--batch-size", "2"),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write("".join(f"{file}\n" for file in sorted(source.rglob("*.png"))))
+    process.stdin.flush()
+    wait_for_pictures(out, 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert "run the same command again" in process.stderr.read()
+    first = json.loads((out / "manifest.jsonl").read_text().splitlines()[0])
+    assert first["complete"] is False
+    process.stdin.close()
+    process.stderr.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gallery_runs import HOSTILE, of_every_kind, outcome, rows_in
+from gallery_runs import HOSTILE, of_every_kind, outcome, rows_in, write
 from helpers import ROOT, invoke
 
 from cvae_cli.errors import OutputError, UserError
@@ -129,3 +129,17 @@ def test_a_run_of_nothing_has_a_page(record: Record) -> None:
     folder = record([])
     _, summary = gallery(GalleryOptions(folder))
     assert summary.images == 0
+
+
+def test_shards_that_are_not_there_or_did_not_end_are_said(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder, indices, count in ((whole, (1, 2), 2), (parts, (1, 3), 4)):
+        for index in indices:
+            write(folder, [outcome(f"{index}.png")], name=f"manifest-{index}-of-{count}.jsonl")
+    last = parts / "manifest-3-of-4.jsonl"
+    last.write_text(last.read_text().replace('"complete": true', '"complete": false'))
+    texts = [gallery(GalleryOptions(folder))[0].read_text() for folder in (whole, parts)]
+    assert "did not reach" not in texts[0]
+    assert "not there" not in texts[0]
+    assert "did not reach every image" in texts[1]
+    assert "shards 2, 4 not there" in texts[1]

@@ -101,3 +101,11 @@ def test_counts_are_of_all_images() -> None:
     assert (summary.images, summary.statuses["failed"], summary.warned, summary.left_out) == (3, 1, 1, 3)
     assert summary.by_target["1"]["w"] == 2
     assert summary.reasons == {"no": 1}
+
+
+def test_a_file_of_the_same_name_that_is_another_is_not_linked_to(here: Path) -> None:
+    (here / "imgs").mkdir()
+    (here / "imgs" / "a.png").write_bytes(b"one")
+    same = replace(KNOWN, version=storage.version_of(here / "imgs" / "a.png"))
+    assert Links(here).to_original(same) == ("imgs/a.png", True)
+    assert Links(here).to_original(replace(same, version="4-1")) == ("", False)

@@ -91,3 +91,26 @@ def test_pixels_become_images() -> None:
         "L",
         "RGB",
     )
+
+
+def test_pillow_images_are_what_their_files_are(tmp_path: Path) -> None:
+    digit = Image.open(FILE).convert("L")
+    light = np.asarray(digit).astype(np.float32) / 255
+    turned = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    digit.save(turned, exif=exif)
+    alpha = Image.merge("LA", (Image.new("L", digit.size), digit))
+    for image, file in (
+        (Image.fromarray(light), tmp_path / "float.tif"),
+        (Image.fromarray((light * 60_000).astype(np.int32)), tmp_path / "whole.tif"),
+        (alpha.convert("RGBA"), tmp_path / "alpha.png"),
+        (Image.open(turned), turned),
+    ):
+        if not file.exists():
+            image.save(file)
+        assert np.array_equal(load_anything(image, MNIST.spec).native, load_anything(file, MNIST.spec).native)
+    wanted = load_anything(alpha, MNIST.spec).native
+    for mode in ("La", "RGBa"):
+        other = alpha.convert(mode) if mode == "La" else alpha.convert("RGBA").convert(mode)
+        assert np.array_equal(load_anything(other, MNIST.spec).native, wanted)

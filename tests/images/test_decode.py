@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
@@ -208,3 +209,26 @@ def test_exif_data_that_cannot_be_read_does_not_matter(rgb: Image.Image) -> None
         decoded = decode.decode(encoded(rgb, "PNG", exif=exif))
         assert decoded.preprocessing.orientation is None
         assert np.array_equal(decoded.pixels, np.asarray(rgb))
+
+
+def test_grey_with_premultiplied_alpha_is_read() -> None:
+    picture = Image.new("LA", (8, 8), (0, 0))
+    picture.paste((200, 255), (2, 2, 6, 6))
+    content = bytearray(encoded(picture, "TIFF"))
+    place = content.index(struct.pack("<HHI", 338, 3, 1))  # ExtraSamples: unassociated, until now
+    assert content[place + 8] == 2
+    content[place + 8] = 1
+    with Image.open(io.BytesIO(content)) as opened:
+        assert opened.mode == "La"
+    decoded = decode.decode(bytes(content))
+    assert decoded.pixels[4, 4, 0] == 200
+    assert decoded.preprocessing.composited is not None
+
+
+def test_what_cannot_be_converted_fails_alone(monkeypatch: pytest.MonkeyPatch, rgb: Image.Image) -> None:
+    def convert(*_: object) -> None:
+        raise ValueError("conversion from odd to RGB not supported")
+
+    monkeypatch.setattr(decode, "_is_grey", convert)
+    with pytest.raises(ImageError, match="conversion from odd"):
+        decode.decode(encoded(rgb, "PNG"))

@@ -247,3 +247,20 @@ def test_shards_of_a_run_share_its_images_between_them(tmp_path: Path) -> None:
     parts = [list(iter_images((tmp_path,), exclude=tmp_path / "out", shard=(i, 3))) for i in (1, 2, 3)]
     assert sorted(ref.relative for part in parts for ref in part) == sorted(f"{i}.png" for i in range(20))
     assert all(parts)
+
+
+def test_a_line_that_names_no_possible_file_does_not_end_the_list(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "self.png").symlink_to("self.png")
+    odd = [f"{'1' * 300}.png", str(tmp_path / "self.png"), "\n".join(["imgs/1.png"] * 2000)]
+    found = list(from_list([*odd, str(tmp_path / "a.png")], exclude=tmp_path / "out"))
+    assert [str(item.file) for item in found] == [*odd, str(tmp_path / "a.png")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that differ in case are one name elsewhere")
+def test_paths_of_a_list_may_differ_in_case_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "A/1.png", "a/1.png", "a/x.png", "a/X.png")
+    listed = [str(tmp_path / name) for name in ("A/1.png", "a/1.png", "a/x.png", "a/X.png")]
+    found = list(from_list(listed, exclude=tmp_path / "out"))
+    assert [item.problem for item in found] == [""] * 4
+    assert len({item.output for item in found}) == 4

@@ -105,3 +105,9 @@ def test_versions_of_a_store_survive_waiting(monkeypatch: pytest.MonkeyPatch) ->
     first = shared.list_images(place)
     assert first == (["a.png", "b.png"], ["c"], ["1-x/y==", "2-/"])
     assert shared.list_images(place) == first
+
+
+def test_a_link_that_cannot_be_followed_does_not_hide_the_folder(tree: Path) -> None:
+    (tree / "self.png").symlink_to("self.png")
+    (tree / "gone.png").symlink_to("x" * 250 + "/y")
+    assert list_images(tree, root=tree).files == ["a.JPG", "b.png", "gone.png", "photo.heic", "self.png"]

@@ -71,7 +71,7 @@ def test_a_manifest_that_cannot_be_written_is_a_clear_message(tmp_path: Path) ->
         Manifest(tmp_path / "nowhere" / "m", RUN)
     manifest = Manifest(tmp_path / "m", RUN)
     manifest._lines._stream.close()
-    manifest._lines._stream = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 - closed by it
+    manifest._lines._stream = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - closed by it
     with pytest.raises(OutputError, match="m: cannot be written: No space left"):
         manifest.write({"one": 1})
 

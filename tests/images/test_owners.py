@@ -10,9 +10,16 @@ from cvae_cli.images.owners import OutputOwners
 def test_an_output_belongs_to_the_first_path_that_claims_it() -> None:
     with closing(OutputOwners()) as owners:
         assert owners.claim("a/x", "a/x.png") == "new"
-        assert owners.claim("A/X", "a/x.png") == "repeated"
+        assert owners.claim("a/x", "a/x.png") == "repeated"
         assert owners.claim("a/x", "_up/x.png") == "taken"
         assert owners.claim("b/x", "a/x.png") == "new"
+
+
+def test_where_case_is_ignored_names_that_differ_in_it_are_one() -> None:
+    for fold_case, found in ((False, "new"), (True, "taken")):
+        with closing(OutputOwners(fold_case=fold_case)) as owners:
+            owners.claim("a/x", "a/x.png")
+            assert owners.claim("A/X", "A/X.png") == found
 
 
 def test_owners_are_forgotten_together_even_in_another_thread() -> None:

@@ -224,3 +224,23 @@ def test_a_listing_that_fails_is_an_error_of_the_images(
         failed = [path for path, one in found.items() if one.status == "failed"]
         assert failed == ["7/d6.png", "7/d7.png"]
         assert "no answer" in found["7/d6.png"].reason
+
+
+def test_a_disk_without_room_for_what_is_kept_does_not_hide_why_a_run_ended(
+    asked: RelabelOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(relabel(asked))
+    open_lines = storage.open_lines
+
+    def full(file: Path) -> storage.LineStream:
+        if file.name == KEPT:
+            raise OSError(28, "No space left on device")
+        return open_lines(file)
+
+    monkeypatch.setattr(storage, "open_lines", full)
+    outcomes = relabel(asked)
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert not (asked.out / KEPT).exists()
+    monkeypatch.undo()
+    assert {one.status for one in relabel(asked)} == {"skipped"}

@@ -65,3 +65,22 @@ def test_the_first_line_can_be_written_again(tmp_path: Path) -> None:
     lines.close()
     first, second = (tmp_path / "m").read_text().splitlines()
     assert (first.rstrip(), second) == ("now", "second")
+
+
+def test_a_line_that_does_not_fit_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = LocalLines(tmp_path / "m")
+    lines.write("first        ")
+    lines.write("second")
+    write_all = LocalLines._write_all
+
+    def half(self: LocalLines, content: bytes) -> None:
+        write_all(self, content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LocalLines, "_write_all", half)
+    with pytest.raises(OSError, match="No space"):
+        lines.write("a line that is longer than what is left")
+    monkeypatch.undo()
+    lines.rewrite_first("ended")
+    lines.close()
+    assert (tmp_path / "m").read_text() == "ended        \nsecond\n"

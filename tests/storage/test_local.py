@@ -5,6 +5,7 @@ import gzip
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -311,3 +312,36 @@ def test_a_work_folder_of_a_killed_run_is_removed_by_the_next(tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == 1
     storage.clear_abandoned(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_comes_from_a_pipe_is_passed_on_at_once_and_a_stop_ends_the_wait() -> None:
+    reading, writing = os.pipe()
+    stopped: list[int] = []
+    with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as sink:
+        sink.write(b"a\nb")
+        found = local.chunks(stream, lambda: stopped[0] if stopped else None)
+        assert next(found) == b"a\nb"
+        threading.Timer(0.1, lambda: stopped.append(15)).start()
+        with pytest.raises(KeyboardInterrupt):
+            next(found)
+    reading, writing = os.pipe()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        assert list(local.chunks(stream, lambda: None)) == [b""]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others ignore case")
+def test_a_file_system_is_asked_whether_it_ignores_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").touch()
+    assert not local.ignores_case(tmp_path)
+    assert not local.ignores_case(tmp_path / "not" / "yet")
+    monkeypatch.setattr(local, "is_same_file", lambda a, b: str(a).casefold() == str(b).casefold())
+    assert local.ignores_case(tmp_path / "not" / "yet")
+
+
+def test_links_that_lead_nowhere_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to("self")
+    assert local.resolved(tmp_path / "self" / "a") == tmp_path / "self" / "a"
+    assert local.resolved(tmp_path / ("x" * 300)) == tmp_path / ("x" * 300)

@@ -269,3 +269,13 @@ print([name for name in ("fsspec", "s3fs", "paramiko", "ray") if name in sys.mod
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_key_that_other_keys_begin_with_is_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [
+        {"name": "b/imgs/x.png", "type": "file", "size": 3, "ETag": "1"},
+        {"name": "b/imgs/x.png", "type": "directory", "size": 0},
+    ]
+    monkeypatch.setattr(remote, "_try", lambda *_: listed)
+    found = storage.scan(locate("s3://b/imgs"))
+    assert [(entry.name, entry.is_folder) for entry in found] == [("x.png", False), ("x.png", True)]
