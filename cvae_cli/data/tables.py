@@ -120,8 +120,10 @@ def open_table(file: Location) -> Any:
     from pyarrow import lib, parquet
 
     (path,), filesystem = storage.as_arrow([file])
+    is_utf8 = path.isascii() or path.encode("utf-8", "ignore").decode() == path
     try:
-        return parquet.ParquetFile(path, filesystem=filesystem)
+        # Arrow takes no other names.
+        return parquet.ParquetFile(path if is_utf8 else storage.open_copy(file), filesystem=filesystem)
     except lib.ArrowInvalid as error:
         raise OSError(f"not a Parquet file: {error}") from error
 

@@ -215,6 +215,10 @@ def _to_array(image: Image.Image, done: Preprocessing, tags: tiff.Tags, lower: I
         done = replace(done, scaled_from=str(values.dtype.newbyteorder("=")))
         deep = depth.scale(values)
         pixels = 255 - deep.pixels if tiff.is_white_zero(tags) else deep.pixels
+        if isinstance(key := image.info.get("transparency"), int):
+            alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+            rgb, background = _composite(Image.merge("LA", (Image.fromarray(pixels), alpha)).convert("RGBA"))
+            pixels, done = rgb[:, :, 0], replace(done, composited=background)
         return Decoded(pixels[:, :, None], replace(done, bits=deep.bits, stretched=deep.stretched))
     if mode in _TRANSPARENT_MODES or "transparency" in image.info:
         # Converting to the mode that it already has would copy the whole image.

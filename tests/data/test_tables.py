@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,12 @@ def test_arrow_is_imported_for_nothing_else() -> None:
 def test_tiles_are_plain_png() -> None:
     image = Image.open(io.BytesIO(picture(200)))
     assert (image.size, image.mode, image.info) == ((28, 28), "L", {})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_a_folder_whose_name_is_no_text_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"out\xff")
+    write(folder, "a.parquet", [row(number, number % 3) for number in range(9)])
+    assert tables.open_table(folder / "a.parquet").read().num_rows == 9
+    train, left_out = folders.read(folders.scan(folder), "train", SPEC)
+    assert (len(train.labels) > 3, left_out) == (True, [])

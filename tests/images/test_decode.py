@@ -48,7 +48,7 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 def test_sixteen_bits_with_a_transparent_colour_are_scaled_too() -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     pixels = decode.decode(encoded(Image.fromarray(ramp), "PNG", transparency=65535)).pixels[:, :, 0]
-    assert np.abs(pixels.reshape(-1).astype(int) - np.arange(256)).max() <= 1
+    assert np.abs(pixels.reshape(-1)[:255].astype(int) - np.arange(255)).max() <= 1
 
 
 def test_dark_sixteen_bits_stay_dark() -> None:
@@ -232,3 +232,15 @@ def test_what_cannot_be_converted_fails_alone(monkeypatch: pytest.MonkeyPatch, r
     monkeypatch.setattr(decode, "_is_grey", convert)
     with pytest.raises(ImageError, match="conversion from odd"):
         decode.decode(encoded(rgb, "PNG"))
+
+
+def test_a_transparent_grey_is_transparent_in_16_bits_too() -> None:
+    drawn = np.full((20, 20), 7, np.uint8)
+    drawn[5:15, 8:12] = 0
+    files = []
+    for array, key in ((drawn, 7), (drawn.astype(np.uint16) * 257, 7 * 257)):
+        files.append(encoded(Image.fromarray(array), "PNG", transparency=key))
+    pixels = [decode.decode(file) for file in files]
+    assert [one.preprocessing.composited for one in pixels] == ["on white"] * 2
+    assert all(one.pixels[0, 0, 0] == 255 for one in pixels)
+    assert all(one.pixels[10, 10, 0] == 0 for one in pixels)
