@@ -52,6 +52,10 @@ class ProcessLostWarning(RuntimeWarning):
     """A process that worked for a run has ended by itself; what it was doing is done again."""
 
 
+class ListStopped(Exception):  # noqa: N818 - nothing went wrong
+    """A list of paths that was waited for ends, since the command was asked to stop."""
+
+
 class ImageError(CvaeError):
     """One image cannot be used; the message is the reason, in a few words, without the path.
 

@@ -24,8 +24,11 @@ _COMMANDS = {
 }
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What a full or broken place says."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full place says."""
+
+_DATABASE_FULL = (("sqlite3", "OperationalError"), ("sqlite3", "DatabaseError"))
+"""By name, since most commands import no database."""
 
 
 class _LazyGroup(click.Group):
@@ -72,12 +75,12 @@ class _LazyGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            # What cvae writes itself has a file's name; click and rich write to stdout and stderr.
+            # Where cvae writes files of its own, such errors are caught and name them.
             if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
                 _discard_what_fails()
-                _print_error(f"stdout or stderr cannot be written: {error.strerror}.")
+                _print_error(f"stdout, stderr or a temporary file cannot be written: {error.strerror}.")
                 ctx.exit(Exit.USER_ERROR)
-            if type(error).__module__ == "sqlite3":
+            if (type(error).__module__, type(error).__name__) in _DATABASE_FULL:
                 _print_error(
                     f"the folder for temporary files cannot be used ({error}); name another one by setting "
                     "TMPDIR or SQLITE_TMPDIR."
@@ -92,7 +95,7 @@ class _LazyGroup(click.Group):
 
 def _discard_what_fails() -> None:
     """Lead streams nowhere that cannot be written to any more, or Python would complain when it ends."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except OSError:

@@ -20,6 +20,7 @@ from cvae_cli.cli.console import (
 )
 from cvae_cli.cli.progress import ProgressDisplay
 from cvae_cli.cli.signals import StopRequest
+from cvae_cli.errors import ListStopped
 from cvae_cli.outcomes import Report
 from cvae_cli.storage import Location
 
@@ -83,7 +84,7 @@ def command(
         **asked,
     )
     report = Report()
-    with stop, ProgressDisplay(console) as display, suppress(KeyboardInterrupt):
+    with stop, ProgressDisplay(console) as display, suppress(ListStopped):
         outcomes = sheet(job)
         warn_of_unshown(console, job.model)
         for outcome in outcomes:

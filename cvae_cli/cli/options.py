@@ -14,6 +14,7 @@ import click
 
 from cvae_cli import storage
 from cvae_cli.cli import completion
+from cvae_cli.errors import ListStopped
 from cvae_cli.storage import Location, RemotePath
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -198,7 +199,7 @@ def listing(
     Args:
         source: what the command was given.
         null: whether paths end with a NUL character, not with a line.
-        should_stop: asked while nothing comes; the iterator then raises KeyboardInterrupt.
+        should_stop: asked before each path, and while none comes; the iterator then raises ListStopped.
 
     Raises:
         click.UsageError: ``-`` beside other sources, ``--null`` without it, or no stdin.
@@ -213,7 +214,14 @@ def listing(
         raise click.UsageError("- is for a list of paths on stdin, which is closed.")
     parts = _split(storage.chunks(sys.stdin.buffer, should_stop), b"\0" if null else b"\n")
     # Decoded as the names of files are, so that any of them survives.
-    return map(os.fsdecode, parts if null else _lines(parts))
+    return _until_stopped(map(os.fsdecode, parts if null else _lines(parts)), should_stop)
+
+
+def _until_stopped(paths: Iterable[str], should_stop: Callable[[], object | None]) -> Iterator[str]:
+    for path in paths:
+        if should_stop() is not None:
+            raise ListStopped
+        yield path
 
 
 def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:

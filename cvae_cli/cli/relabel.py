@@ -15,6 +15,7 @@ from cvae_cli.cli import completion, options
 from cvae_cli.cli.console import make_console, print_failure, verbosity, visible, warn_of_unshown
 from cvae_cli.cli.progress import ProgressDisplay, count_in_background
 from cvae_cli.cli.signals import StopRequest
+from cvae_cli.errors import ListStopped
 from cvae_cli.outcomes import ImageOutcome, Report
 from cvae_cli.storage import Location
 
@@ -168,8 +169,8 @@ def command(
     with (
         stop,
         display,
+        suppress(ListStopped),
         closing(start()) as outcomes,  # type: ignore[type-var]
-        suppress(KeyboardInterrupt),  # from a list that waits, once a stop was asked for
     ):
         warn_of_unshown(console, job.model)
         if listings is not None:
@@ -185,7 +186,8 @@ def command(
                     markup=False,
                 )
             progress.show(report)
-            if stop.signal or (fail_fast and report.failed):
+            # A list ends by itself, once what it has named is drawn: it may have waited for long.
+            if (stop.signal and listing is None) or (fail_fast and report.failed):
                 break
     if verbosity() >= 0:
         console.print(_summary(report, job), markup=False)

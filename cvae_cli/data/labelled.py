@@ -76,7 +76,7 @@ def hold_out(data: LabelledImages, count: int) -> tuple[LabelledImages, Labelled
         count: how many to hold out, but no more than a tenth of them.
 
     Raises:
-        DataError: fewer than ten images.
+        DataError: fewer than ten images, or none that can be held out.
     """
     count = min(count, len(data) // 10)
     if count < 1:
@@ -94,7 +94,10 @@ def hold_out(data: LabelledImages, count: int) -> tuple[LabelledImages, Labelled
         held = torch.zeros(len(data), dtype=torch.bool)
         held[order[:count]] = True
     trained = torch.bincount(data.labels[~held], minlength=len(data.classes))
-    for label in data.labels[held].unique().tolist():
-        if not trained[label]:
-            held[group == group[held & (data.labels == label)][0]] = False
+    for label in (trained == 0).nonzero()[:, 0].tolist():
+        here = held & (data.labels == label)  # no more, if its group was given back for another class
+        if here.any():
+            held[group == group[here][0]] = False
+    if not held.any():
+        raise DataError(f"{len(data)} training images are too few: none can be held out for validation.")
     return data.subset(order[~held[order]]), data.subset(order[held[order]])

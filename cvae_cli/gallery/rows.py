@@ -94,11 +94,16 @@ class Links:
         for source, path in ((outcome.source, outcome.path), (_raw(outcome.source), _raw(outcome.path))):
             file = Path(source) / path if below else Path(path)
             # The paths are relative to the folder that the run was started in, which may not be this one.
-            if storage.is_file(file) and outcome.version in (None, storage.version_of(file)):
+            if storage.is_file(file) and _may_be(file, outcome.version):
                 relative = os.path.relpath(os.path.abspath(file), self._base)  # noqa: PTH100 - keeps links
                 shown = file.suffix.lower() in _SHOWN_BY_BROWSERS
                 return as_url(relative), shown
         return "", False
+
+
+def _may_be(file: Path, version: str | None) -> bool:
+    """Whether a file is as large as the one of a version; a copy of it has another time."""
+    return version is None or version.partition("-")[0] == str(storage.size_of(file))
 
 
 def as_url(path: str) -> str:

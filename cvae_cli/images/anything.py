@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from cvae_cli.storage import RemotePath
 Picture: TypeAlias = Image.Image
 """An image of Pillow's."""
 
+_TIFF_MODES = ("I", "F", "I;16", "I;16B")
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _PATHS = (str, os.PathLike, RemotePath)
 
@@ -59,9 +61,12 @@ def load_anything(source: Any, spec: InputSpec, *, invert: Invert = "auto", fit:
 
 def _as_file(image: Image.Image) -> bytes:
     """As a file would hold it, so that transparency and deep samples are treated as they are in files."""
-    image = ImageOps.exif_transpose(image)
+    with suppress(Exception):  # damaged EXIF says nothing, as in a file
+        image = ImageOps.exif_transpose(image)
     buffer = io.BytesIO()
     if image.mode.startswith(("I", "F")):
+        if image.mode not in _TIFF_MODES:
+            image = image.convert("I")
         image.save(buffer, "TIFF")
         return buffer.getvalue()
     as_png = {"La": "LA", "PA": "RGBA", "RGBa": "RGBA", **{mode: mode for mode in _PNG_MODES}}

@@ -8,6 +8,8 @@ from concurrent.futures import Executor, Future
 from itertools import chain
 from typing import TypeVar
 
+from cvae_cli.errors import ListStopped
+
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -20,16 +22,22 @@ def ordered_map(
     Args:
         pool: where the work is done.
         work: called once per item; what it raises is raised here.
-        items: taken only as they are needed.
+        items: taken only as they are needed; a ListStopped from them is raised once all others are done.
         ahead: most items in flight at once, so that memory does not grow with their number.
     """
     pending: deque[Future[_Out]] = deque()
-    for item in items:
-        pending.append(pool.submit(work, item))
-        while pending and (len(pending) >= ahead or pending[0].done()):
-            yield pending.popleft().result()
+    stopped: ListStopped | None = None
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            while pending and (len(pending) >= ahead or pending[0].done()):
+                yield pending.popleft().result()
+    except ListStopped as error:
+        stopped = error  # while the next item was waited for: what is in flight is finished
     while pending:
         yield pending.popleft().result()
+    if stopped is not None:
+        raise stopped
 
 
 def group(

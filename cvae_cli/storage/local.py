@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from cvae_cli.errors import ImageError
+from cvae_cli.errors import ImageError, ListStopped
 
 try:
     import fcntl
@@ -288,17 +288,18 @@ def chunks(stream: IO[bytes], should_stop: Callable[[], object | None]) -> Itera
     """What comes from a pipe or file, as it comes, and b"" at its end; asks whether to stop meanwhile.
 
     A signal that is only noted does not end a read, which would wait for a writer that has nothing to say.
+    On Windows it does wait, since only sockets can be looked at before.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop.
+        ListStopped: it was asked to stop.
     """
     try:
         descriptor = stream.fileno()
     except OSError:
         descriptor = None  # no file, in a test
     while should_stop() is None:
-        if descriptor is None or sys.platform == "win32":  # where only sockets can be waited for
-            chunk = stream.read(_CHUNK)
+        if descriptor is None or sys.platform == "win32":
+            chunk = getattr(stream, "read1", stream.read)(_CHUNK)
         elif not select.select([descriptor], [], [], _PATIENCE_SECONDS)[0]:
             continue
         else:
@@ -306,7 +307,7 @@ def chunks(stream: IO[bytes], should_stop: Callable[[], object | None]) -> Itera
         yield chunk
         if not chunk:
             return
-    raise KeyboardInterrupt
+    raise ListStopped
 
 
 def discard(descriptor: int) -> None:

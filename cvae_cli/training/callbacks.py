@@ -256,8 +256,7 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
             for name, value in trainer.callback_metrics.items()
             if name.startswith("val_")
         }
-        if not math.isfinite(metrics["objective"]):
-            raise FloatingPointError("an objective that is not a finite number")
+        _check_finite(metrics)
         self.history.append({name: round(value, 5) for name, value in metrics.items()})
         # While fine-tuning the latest epoch is the best: what still improves then, how real tiles look,
         # shows in no validation term.
@@ -277,7 +276,12 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
             trainer.should_stop = True
 
     def export(self, trainer: Any, pl_module: TrainingModule, metrics: dict[str, float]) -> None:
-        """Write the EMA as the model of this run, on the main process."""
+        """Write the EMA as the model of this run, on the main process.
+
+        Raises:
+            FloatingPointError: the training has diverged.
+        """
+        _check_finite(metrics)
         self.metrics = metrics
         if not trainer.is_global_zero:
             return
@@ -319,3 +323,8 @@ class ExportBest(pl.Callback):  # type: ignore[misc]
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._began
+
+
+def _check_finite(metrics: dict[str, float]) -> None:
+    if not math.isfinite(metrics["objective"]):
+        raise FloatingPointError("an objective that is not a finite number")

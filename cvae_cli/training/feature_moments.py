@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 _WINDOW = 500
 """Images of each class that the running moments look back on."""
@@ -79,9 +80,8 @@ class FeatureMoments(nn.Module):
     def _distances(self, originals: Tensor, drawn: Tensor) -> Tensor:
         if len(originals) < 2:
             return drawn.sum() * 0.0  # one image has no distance
-        wanted, found = _apart(originals), _apart(drawn)
-        pairs = len(originals) * (len(originals) - 1)
-        return (found - wanted).abs().sum() / wanted.sum().clamp(min=pairs * _LEAST_STD)
+        wanted = _apart(originals)
+        return (_apart(drawn) - wanted).abs().mean() / wanted.mean().clamp(min=_LEAST_STD)
 
     @torch.no_grad()
     def _follow(self, which: int, features: Tensor, labels: Tensor) -> None:
@@ -98,5 +98,11 @@ class FeatureMoments(nn.Module):
 
 
 def _apart(x: Tensor) -> Tensor:
-    """How far each two of (B, D) lie apart, (B, B); not by ``pdist``, which Apple's GPUs do not have."""
-    return torch.linalg.vector_norm(x[:, None] - x[None], dim=2)
+    """How far each two of (B, D) lie apart, (B * (B - 1) / 2,)."""
+    # Apple's GPUs have no pdist.
+    return _apart_by_pairs(x) if x.device.type == "mps" else F.pdist(x)
+
+
+def _apart_by_pairs(x: Tensor) -> Tensor:
+    first, second = torch.triu_indices(len(x), len(x), 1, device=x.device)
+    return torch.linalg.vector_norm(x[first] - x[second], dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -197,14 +198,14 @@ def train(
         checkpoint = run_folder / CHECKPOINT
         at_once = images_at_once(_VALIDATION_BATCH, recipe.spec.canvas_size)
         try:
-            trainer.fit(
-                module,
-                _loader(data.training, recipe, options),
-                DataLoader(data.validation, at_once, collate_fn=_as_is),  # type: ignore[arg-type]
-                ckpt_path=str(checkpoint) if options.resume and storage.exists(checkpoint) else None,
-            )
-        except Stopped:
-            if trainer.is_global_zero and not export.metrics:
+            with suppress(Stopped):
+                trainer.fit(
+                    module,
+                    _loader(data.training, recipe, options),
+                    DataLoader(data.validation, at_once, collate_fn=_as_is),  # type: ignore[arg-type]
+                    ckpt_path=str(checkpoint) if options.resume and storage.exists(checkpoint) else None,
+                )
+            if stop.signal and trainer.is_global_zero and not export.metrics:
                 export.export(trainer, module, module.measure(data.validation))
         except FloatingPointError as error:
             kept = f"; the best weights before are in {run_folder / WEIGHTS}" if export.metrics else ""

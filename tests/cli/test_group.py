@@ -48,7 +48,7 @@ def test_short_help_says_what_the_commands_say_themselves() -> None:
         (KeyboardInterrupt(), 130, "interrupted; everything that was finished is kept."),
         (ImageError("a bug, since the job should have taken it"), 1, "please report it"),
         (ZeroDivisionError("surprise"), 1, "ZeroDivisionError: surprise"),
-        (OSError(28, "No space left on device"), 2, "stdout or stderr cannot be written"),
+        (OSError(28, "No space left on device"), 2, "stdout, stderr or a temporary file"),
         (OSError(28, "No space left on device", "a"), 1, "please report it"),
         (sqlite3.OperationalError("database or disk is full"), 2, "setting TMPDIR or SQLITE_TMPDIR"),
     ],
@@ -117,8 +117,9 @@ def test_quiet_and_verbose_are_taken_after_the_command_too(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [
-        ("models > /dev/full", 2, "stdout or stderr cannot be written: No space left on device."),
+        ("models > /dev/full", 2, "cannot be written: No space left on device."),
         ("models nosuch 2> /dev/full", 2, ""),
+        ("models > /dev/full 2>&-", 2, ""),
         ("relabel - --out out <&-", 2, "- is for a list of paths on stdin, which is closed."),
     ],
 )

@@ -332,5 +332,7 @@ def test_a_stop_is_heard_while_a_list_waits(digit: Digit, tmp_path: Path) -> Non
     assert "run the same command again" in process.stderr.read()
     first = json.loads((out / "manifest.jsonl").read_text().splitlines()[0])
     assert first["complete"] is False
+    # What was drawn when the list had nothing more to say is recorded.
+    assert statuses(out) == ["done"] * sum(1 for _ in out.rglob("*.png"))
     process.stdin.close()
     process.stderr.close()

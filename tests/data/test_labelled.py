@@ -62,6 +62,23 @@ def test_no_class_is_held_out_whole(with_pairs: bool) -> None:
 def test_too_few_images_cannot_be_split() -> None:
     with pytest.raises(DataError, match="at least 10"):
         hold_out(numbered(9), 5)
+    few = numbered(20)
+    together_all = torch.zeros(20, 2, dtype=torch.int64)
+    with pytest.raises(DataError, match="none can be held out"):
+        hold_out(LabelledImages(few.images, few.labels, few.classes, together_all), 5)
+
+
+def test_a_group_that_is_given_back_frees_all_of_its_classes() -> None:
+    number = torch.arange(720)  # 120 families of three classes with two images of one name each
+    labels, names = number // 2, number // 6 * 2 + number % 2
+    counterparts = torch.full((720, 360), -1)
+    for image in number.tolist():
+        same = (names == names[image]).nonzero()[:, 0]
+        counterparts[image, labels[same]] = same
+    data = LabelledImages(number[:, None, None, None], labels, tuple(map(str, range(360))), counterparts)
+    training, validation = hold_out(data, 72)
+    assert set(training.labels.tolist()) == set(range(360))
+    assert len(validation) > 30
 
 
 def test_a_batch_is_taken_at_once() -> None:

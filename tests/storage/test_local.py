@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cvae_cli import storage
-from cvae_cli.errors import ImageError, OutputError
+from cvae_cli.errors import ImageError, ListStopped, OutputError
 from cvae_cli.images.output import OutputFolder
 from cvae_cli.storage import local
 
@@ -322,7 +322,7 @@ def test_what_comes_from_a_pipe_is_passed_on_at_once_and_a_stop_ends_the_wait() 
         found = local.chunks(stream, lambda: stopped[0] if stopped else None)
         assert next(found) == b"a\nb"
         threading.Timer(0.1, lambda: stopped.append(15)).start()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(ListStopped):
             next(found)
     reading, writing = os.pipe()
     os.close(writing)

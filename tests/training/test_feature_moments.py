@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cvae_cli.training import feature_moments
 from cvae_cli.training.feature_moments import FeatureMoments
 
 CLASSES, SIZES = 3, (8, 4)
@@ -64,6 +65,11 @@ def test_its_gradient_brings_tiles_to_the_real_moments(off: dict[str, float]) ->
     assert moved[1] < moved[0]
     assert moved[3] < moved[2]
     assert before > 0.02
+
+
+def test_distances_without_pdist_are_the_same() -> None:
+    x = torch.rand(5, 3)
+    assert torch.allclose(feature_moments._apart_by_pairs(x), torch.nn.functional.pdist(x))
 
 
 def test_one_image_has_no_distance() -> None:
