@@ -196,9 +196,7 @@ def _check_output(options: SheetOptions, out: Location) -> None:
     check_not_foreign(out, overwrite=options.overwrite)
     sources = () if options.listing is not None else options.sources
     real = storage.resolved(out)
-    inside = any(
-        source in (real, *real.parents) for source in (storage.resolved(source) for source in sources)
-    )
+    inside = any(storage.resolved(source) in (real, *real.parents) for source in sources)
     if inside and _may_be_source(out):
         raise OutputError(f"{out} is one of the images of the sources; choose another --out.")
 
